@@ -1,0 +1,1 @@
+"""What a street scene is made of: camera, ground, sky, objects, light, weather and sensor."""

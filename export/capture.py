@@ -1,0 +1,78 @@
+"""PyTorch network → ONNX, by torch.onnx's exporter, with max-unpooling kept whole.
+
+The exporter decomposes ``max_unpool2d`` into a scatter over computed indices, which no edge engine runs
+well. Here it stays ONNX's own MaxUnpool beside MaxPool's Indices, for the ``unpool`` pass to rewrite.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnxscript import opset18 as op
+
+OPSET = 18
+
+
+def capture(network: torch.nn.Module, size: tuple[int, int]) -> ir.Model:
+    """Trace ``network`` at a static input 1×3×H×W, float32, into ONNX (``x`` → ``logits``)."""
+    example = torch.zeros(1, 3, *size)
+    with _quiet():
+        program = torch.onnx.export(
+            network.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["x"],
+            output_names=["logits"],
+            custom_translation_table={
+                torch.ops.aten.max_unpool2d.default: _max_unpool,
+                torch.ops.aten.max_pool2d_with_indices.default: _max_pool,
+            },
+            verbose=False,
+        )
+    assert program is not None
+    model: ir.Model = program.model
+    return model
+
+
+def _max_pool(
+    x: Any,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    ceil_mode: bool = False,
+) -> Any:
+    return op.MaxPool(
+        x,
+        kernel_shape=list(kernel_size),
+        strides=list(stride or kernel_size),
+        pads=[*padding, *padding],
+        dilations=list(dilation),
+        ceil_mode=int(ceil_mode),
+    )
+
+
+def _max_unpool(x: Any, indices: Any, output_size: Sequence[int]) -> Any:
+    # aten's unpooling knows only the output's size; the window is MaxPool's, found through the indices.
+    shape = op.Constant(value_ints=[*(int(d) for d in x.shape[:-2]), *(int(s) for s in output_size)])
+    return op.MaxUnpool(x, indices, shape, kernel_shape=[1, 1])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter logs of packages it does not find and of its own deprecations; users can mend neither."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
