@@ -1,4 +1,20 @@
-"""What goes on the robot: open an artifact and run it. Loads neither torch nor onnx."""
+"""What goes on the robot: open an artifact and run it. Loads neither torch nor onnx.
+
+A public file in this folder is a target; its ``Runtime`` has one verb, ``run(feeds) -> outputs``.
+"""
+
+from __future__ import annotations
+
+import pkgutil
 
 if __name__ != "edgeseg.runtimes":
     raise ImportError("the import name is edgeseg.runtimes")
+
+from edgeseg.runtimes._engine import Engine, open_artifact
+
+__all__ = ["Engine", "open_artifact", "targets"]
+
+
+def targets() -> list[str]:
+    """The names of the targets there are, whether or not their packages are installed."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))

@@ -1,0 +1,157 @@
+"""``manifest.json``: what an artifact is, checked on the way in. Schema 1 (docs/artifact.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from edgeseg.errors import ArtifactError
+from edgeseg.spec import ClassSpec, Preprocess, TensorSpec
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the artifact: its SHA-256 in hex, and its size."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights came from: a path as given, ``packaged:NAME``, or ``random:SEED``."""
+
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """The network an artifact was made from."""
+
+    name: str
+    variant: str
+    task: str
+    parameters: int
+    gmacs: float
+    paper: str
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The facts of one artifact. ``extra`` holds keys this version does not know, and writes them back."""
+
+    model: ModelEntry
+    target: str
+    precision: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    preprocess: Preprocess
+    classes: tuple[ClassSpec, ...]
+    ignore_index: int | None
+    files: dict[str, FileEntry]
+    calibration: dict[str, Any] | None
+    toolchain: dict[str, str]
+    device: dict[str, Any] | None
+    onnx_sha256: str
+    created: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """The (height, width) of the frames that the engine takes."""
+        return self.inputs[0].shape[1], self.inputs[0].shape[2]
+
+    def to_json(self) -> str:
+        document = {"schema": SCHEMA, **asdict(self)}
+        document.update(document.pop("extra"))
+        return json.dumps(document, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Raises ArtifactError where the text is not a manifest of this schema."""
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError(f"manifest.json is not JSON ({error}): the artifact is damaged; build it again") from None
+        if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
+            raise ArtifactError("manifest.json has no schema number: this is not an edgeseg artifact")
+        if document["schema"] != SCHEMA:
+            raise ArtifactError(
+                f"manifest.json has schema {document['schema']}, this edgeseg reads schema {SCHEMA}: update edgeseg"
+            )
+        try:
+            return cls._read(document)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ArtifactError(f"manifest.json is incomplete or malformed ({error!r}): build the artifact again") from None
+
+    @classmethod
+    def _read(cls, document: Mapping[str, Any]) -> Manifest:
+        rest = {k: v for k, v in document.items() if k != "schema"}
+        model = dict(rest.pop("model"))
+        weights = Weights(**{k: str(model["weights"][k]) for k in ("source", "sha256")})
+        entry = ModelEntry(**{k: model[k] for k in ("name", "variant", "task", "parameters", "gmacs", "paper")}, weights=weights)
+        pre = rest.pop("preprocess")
+        return cls(
+            model=entry,
+            target=_text(rest.pop("target")),
+            precision=_text(rest.pop("precision")),
+            inputs=_tensors(rest.pop("inputs")),
+            outputs=_tensors(rest.pop("outputs")),
+            preprocess=Preprocess(_pair(pre["size"]), _triple(pre["mean"]), _triple(pre["std"]), _text(pre["order"])),
+            classes=tuple(ClassSpec(_text(c["name"]), _color(c["color"])) for c in rest.pop("classes")),
+            ignore_index=None if (index := rest.pop("ignore_index")) is None else int(index),
+            files={_file_name(name): FileEntry(_text(f["sha256"]), int(f["bytes"])) for name, f in rest.pop("files").items()},
+            calibration=_optional_dict(rest.pop("calibration")),
+            toolchain={str(k): str(v) for k, v in rest.pop("toolchain").items()},
+            device=_optional_dict(rest.pop("device")),
+            onnx_sha256=_text(rest.pop("onnx_sha256")),
+            created=_text(rest.pop("created")),
+            extra=rest,
+        )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _file_name(name: str) -> str:
+    if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", "..", "manifest.json"):
+        raise ValueError(f"file name {name!r} leaves the artifact's folder")
+    return name
+
+
+def _tensors(values: Any) -> tuple[TensorSpec, ...]:
+    specs = tuple(TensorSpec(_text(v["name"]), tuple(int(d) for d in v["shape"]), _text(v["dtype"])) for v in values)
+    if not specs or any(d <= 0 for s in specs for d in s.shape):
+        raise ValueError("a tensor without a positive shape")
+    return specs
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    height, width = value
+    return int(height), int(width)
+
+
+def _triple(value: Any) -> tuple[float, float, float]:
+    a, b, c = value
+    return float(a), float(b), float(c)
+
+
+def _color(value: Any) -> tuple[int, int, int]:
+    r, g, b = (int(v) for v in value)
+    return r, g, b
+
+
+def _optional_dict(value: Any) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError(f"{value!r} is not an object")
+    return value

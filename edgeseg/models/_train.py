@@ -1,0 +1,226 @@
+"""A plain trainer for semantic segmentation: the one that made the packaged weights.
+
+AdamW, cosine learning rate after a warm-up, cross-entropy with the class weights of the ENet paper
+(arXiv:1606.02147, section 5.1), mirrored and re-exposed frames, and an average of the weights over time.
+Step k draws its images, its augmentation and its dropout from (seed, k) alone: a run that was stopped and
+resumed gives the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from edgeseg.datasets import Dataset, Sample
+from edgeseg.spec import Preprocess
+
+WARM_UP = 0.05  # of all steps
+AVERAGE = 0.99  # weight of the past in the running average of the weights
+WEIGHT_DECAY = 2e-4  # the paper's
+# w = 1 / ln(floor + share of pixels). The paper's 1.02 weighs a rare class up to 14 times the road; 1.1, 4 times.
+WEIGHT_FLOOR = 1.1
+SAMPLED = 64  # images that the shares of the classes are counted on
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: ``steps`` batches of ``batch`` images, peak learning rate ``lr``, a checkpoint every
+    ``save_every`` steps, images drawn by ``workers`` processes beside the trainer (0: by the trainer)."""
+
+    steps: int
+    batch: int = 8
+    lr: float = 2e-3
+    seed: int = 0
+    save_every: int = 250
+    workers: int = 1
+
+
+class _Draws(TorchDataset[tuple[Tensor, Tensor]]):
+    """Item k: the k-th image to learn from, frame uint8 3×H×W and labels int64 H×W."""
+
+    def __init__(self, data: Dataset, preprocess: Preprocess, seed: int, first: int, last: int) -> None:
+        self.data, self.preprocess, self.seed, self.first, self.last = data, preprocess, seed, first, last
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
+        epoch, place = divmod(self.first + item, len(self.data))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.data))
+        frame, labels = fit(self.data[int(order[place])], self.preprocess)
+        rng = np.random.default_rng((self.seed, self.first + item, 1))
+        if rng.random() < 0.5:
+            frame, labels = frame[:, ::-1], labels[:, ::-1]
+        tones = (np.arange(256.0) - 128.0) * rng.uniform(0.8, 1.2) + 128.0 * rng.uniform(0.85, 1.15)
+        frame = tones.clip(0, 255).astype(np.uint8)[frame]
+        return torch.from_numpy(frame.transpose(2, 0, 1).copy()), torch.from_numpy(labels.astype(np.int64))
+
+
+def fit(sample: Sample, preprocess: Preprocess) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Frame and labels at the network's input size, the frame in its channel order.
+
+    Raises:
+        ValueError: the sample has no labels.
+    """
+    frame, labels = sample.frame, sample.labels
+    if labels is None:
+        raise ValueError(f"{sample.name} has no labels to learn from")
+    height, width = preprocess.size
+    if labels.shape != preprocess.size:
+        frame = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
+        labels = np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
+    return (frame[..., ::-1] if preprocess.order == "BGR" else frame), labels
+
+
+def class_weights(data: Dataset) -> Tensor:
+    """Weight of each class in the loss, from the shares of pixels over some images spread over ``data``."""
+    counts = np.zeros(256, np.int64)
+    for index in np.linspace(0, len(data) - 1, min(SAMPLED, len(data))).astype(int).tolist():
+        labels = data[index].labels
+        counts += 0 if labels is None else np.bincount(labels.ravel(), minlength=256)
+    share = counts[: len(data.classes)] / max(int(counts[: len(data.classes)].sum()), 1)
+    return torch.from_numpy(1.0 / np.log(WEIGHT_FLOOR + share)).float()
+
+
+def normalise(frames: Tensor, preprocess: Preprocess) -> Tensor:
+    """uint8 N×3×H×W → float32 (frame - mean) / std."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    return (frames.float() - mean) / std
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """A linear warm-up to ``recipe.lr``, then half a cosine down to nothing."""
+    warm = max(1, round(WARM_UP * recipe.steps))
+    if step < warm:
+        return recipe.lr * (step + 1) / warm
+    return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / (recipe.steps - warm)))
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, step: int) -> None:
+    """Move the running average towards ``network``; early on it forgets faster."""
+    keep = min(AVERAGE, (1 + step) / (10 + step))
+    for name, value in average.state_dict().items():
+        new = network.state_dict()[name]
+        if value.is_floating_point():
+            value.lerp_(new, 1 - keep)
+        else:
+            value.copy_(new)
+
+
+def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the weights as safetensors, whole or not at all."""
+    state = {k: v.contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file(state, part, dict(metadata))
+    os.replace(part, path)
+
+
+def _save_state(path: Path, state: dict[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+@torch.no_grad()
+def mean_iou(network: nn.Module, data: Dataset, preprocess: Preprocess) -> tuple[float, list[float]]:
+    """Mean and per-class intersection over union, 0..1, over all pixels of ``data`` at the network's size;
+    a class that neither labels nor answers hold is nan and left out of the mean."""
+    network.eval()
+    n = len(data.classes)
+    confusion = np.zeros((n, n), np.int64)
+    for index in range(len(data)):
+        frame, labels = fit(data[index], preprocess)
+        frames = torch.from_numpy(frame.transpose(2, 0, 1).copy())[None]
+        answer = network(normalise(frames, preprocess))[0].argmax(0).numpy()
+        scored = labels < n
+        if data.ignore_index is not None:
+            scored &= labels != data.ignore_index
+        confusion += np.bincount(n * labels[scored].astype(np.int64) + answer[scored], minlength=n * n).reshape(n, n)
+    hit = np.diag(confusion).astype(np.float64)
+    union = confusion.sum(0) + confusion.sum(1) - hit
+    iou = np.divide(hit, union, out=np.full(n, np.nan), where=union > 0)
+    return float(np.nanmean(iou)), iou.tolist()
+
+
+def train(
+    network: nn.Module, data: Dataset, preprocess: Preprocess, recipe: Recipe, out: Path, *, resume: bool = False
+) -> nn.Module:
+    """Train ``network`` in place on ``data``.
+
+    ``out`` receives ``state.pt`` (all that a resumed run needs) and ``average.safetensors`` (the weights
+    averaged over time) at every checkpoint and at the end.
+
+    Args:
+        preprocess: the network's input; images of another size are resized to it.
+        resume: go on from ``out/state.pt`` where it exists.
+
+    Returns:
+        The averaged network, in evaluation mode.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    average = copy.deepcopy(network)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=WEIGHT_DECAY)
+    first = _restore(out / "state.pt", network, average, optimizer) if resume else 0
+    console, weights = Console(stderr=True), class_weights(data)
+    ignore = -100 if data.ignore_index is None else data.ignore_index
+    draws = _Draws(data, preprocess, recipe.seed, first * recipe.batch, recipe.steps * recipe.batch)
+    loader = DataLoader(draws, recipe.batch, num_workers=recipe.workers)
+    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    total, since = 0.0, first
+    steps = track(enumerate(loader, first), "training", recipe.steps - first, console=console)
+    for step, (frames, labels) in steps:
+        torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, recipe)
+        logits = network(normalise(frames, preprocess).contiguous(memory_format=torch.channels_last))
+        loss = functional.cross_entropy(logits, labels, weights, ignore_index=ignore)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        _follow(average, network, step)
+        total += float(loss.detach())
+        if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
+            console.print(f"step {step + 1} of {recipe.steps}: mean loss {total / (step + 1 - since):.4f}")
+            total, since = 0.0, step + 1
+            _save_state(out / "state.pt", _state(step + 1, network, average, optimizer))
+            save_weights(average, out / "average.safetensors", {"step": str(step + 1)})
+    return average.eval()
+
+
+def _state(step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    return {
+        "step": step,
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+
+
+def _restore(path: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load what ``_state`` saved; the step to go on from, 0 when there is nothing to load."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    network.load_state_dict(state["network"])
+    average.load_state_dict(state["average"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])

@@ -1,0 +1,230 @@
+"""From a request to artifacts: capture once, quantize once, compile and self-check each target."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeseg import __version__, models
+from edgeseg.artifact import entries, whole_folder, write_golden
+from edgeseg.datasets import Dataset, open_dataset
+from edgeseg.errors import CheckFailed, InputError
+from edgeseg.export import _targets
+from edgeseg.export._exact import run_exactly
+from edgeseg.export.capture import capture
+from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, simplify, unpool
+from edgeseg.export.quantize.calibrate import Calibration, calibrate
+from edgeseg.export.quantize.qdq import quantize
+from edgeseg.images import resize_frame
+from edgeseg.manifest import Manifest
+from edgeseg.models._reference import Reference
+from edgeseg.progress import Progress, Silent
+from edgeseg.spec import OUTPUTS, PRECISIONS, ClassSpec, Preprocess, TensorSpec
+
+ONNX_FOLDER = "onnx"
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build. ``size`` is the network's input, ``frame`` the camera's (height, width); each defaults to
+    the other, both to the variant's. ``classes`` is a number or the classes themselves; by default the
+    checkpoint's number, named by ``data`` where it fits."""
+
+    model: str
+    weights: str | Path | None = None
+    variant: str | None = None
+    classes: int | tuple[ClassSpec, ...] | None = None
+    size: tuple[int, int] | None = None
+    frame: tuple[int, int] | None = None
+    targets: tuple[str, ...] = ("openvino",)
+    precisions: tuple[str, ...] = ("fp32",)
+    output: str = "labels"
+    data: str | None = None
+    calib_images: int = 64
+    out: Path = field(default_factory=lambda: Path("build"))
+
+
+def build(request: BuildRequest, progress: Progress | None = None) -> list[Path]:
+    """Compile one artifact for each target × precision; returns their folders.
+
+    Every artifact is written to a temporary folder, opened there by its own runtime in a fresh process,
+    compared with the golden outputs, and only then moved into place.
+
+    Raises:
+        InputError: a wrong part of the request, named. MissingExtra: a target's package is not installed.
+        CheckFailed: a compiled engine does not give the golden outputs.
+    """
+    return list(_Build(request, progress or Silent()).run())
+
+
+class _Build:
+    def __init__(self, request: BuildRequest, progress: Progress) -> None:
+        self.request, self.progress = request, progress
+        _validate(request)
+        self.targets = [(t, p, _targets.load(t, p)) for t in request.targets for p in request.precisions]
+        self.dataset = open_dataset(request.data) if request.data else None
+        count = len(request.classes) if isinstance(request.classes, tuple) else request.classes
+        self.network = models.load(request.model, request.weights, request.variant, count)
+        v = self.network.variant
+        self.size = request.size or request.frame or v.size
+        self.frame = request.frame or self.size
+        stride = self.network.spec.stride
+        if any(d <= 0 or d % stride for d in self.size):
+            raise InputError(
+                f"{self.network.spec.title} takes sizes that are multiples of {stride}, not {_by(self.size)}:"
+                f" give --size, and --frame for the camera's own {_by(self.frame)}"
+            )
+        self.preprocess = Preprocess(self.size, v.mean, v.std, v.order)
+        self.classes, self.ignore_index = _classes(request, self.network.classes, self.dataset)
+
+    def run(self) -> Iterator[Path]:
+        with self.progress.task("capture and rewrite"):
+            graph = self._graph()
+        golden = self._golden_frame()
+        logits, labels = Reference(self.network.module, self.preprocess).run(golden)
+        exact = {"frame": golden[None], "logits": logits[None], "labels": labels[None]}
+        calibration = self._calibration(graph) if "int8" in self.request.precisions else None
+        quantized: dict[int, tuple[ir.Model, dict[str, NDArray[Any]]]] = {}
+        for name, precision, target in self.targets:
+            with self.progress.task(f"compile {name} {precision}"):
+                model, expected = graph, exact
+                if precision == "int8":
+                    assert calibration is not None
+                    levels = target.weight_levels()
+                    if levels not in quantized:
+                        quantized[levels] = self._quantize(graph, calibration, levels, golden)
+                    model, expected = quantized[levels]
+                yield self._artifact(name, precision, target, model, expected, calibration)
+
+    def _graph(self) -> ir.Model:
+        graph = capture(self.network.module, self.size)
+        for rewrite in (simplify, fold_batchnorm, activation_before_concat, unpool):
+            rewrite.apply(graph)
+        frame_io.apply(graph, self.preprocess, self.frame, self.request.output)
+        return graph
+
+    def _quantize(
+        self, graph: ir.Model, calibration: Calibration, levels: int, golden: NDArray[np.uint8]
+    ) -> tuple[ir.Model, dict[str, NDArray[Any]]]:
+        model = quantize(graph, calibration, levels)
+        return model, {"frame": golden[None], **run_exactly(model, golden[None])}
+
+    def _golden_frame(self) -> NDArray[np.uint8]:
+        dataset = self.dataset or open_dataset(f"streets:1@{_by(self.frame)}")
+        return resize_frame(dataset[0].frame, self.frame)
+
+    def _calibration(self, graph: ir.Model) -> Calibration:
+        assert self.dataset is not None
+        count = min(self.request.calib_images, len(self.dataset))
+        picked = np.linspace(0, len(self.dataset) - 1, count).round().astype(int)
+        frames = (resize_frame(self.dataset[int(i)].frame, self.frame) for i in picked)
+        with self.progress.task("calibrate", count) as done:
+            return calibrate(graph, frames, done=done)
+
+    def _artifact(
+        self, name: str, precision: str, target: _targets.Target, model: ir.Model,
+        expected: dict[str, NDArray[Any]], calibration: Calibration | None,
+    ) -> Path:  # fmt: skip
+        outputs = [str(o.name) for o in model.graph.outputs]
+        onnx_bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+        digest = hashlib.sha256(onnx_bytes).hexdigest()
+        path = self.request.out / self._folder(name, precision)
+        with whole_folder(path) as folder:
+            files = target.compile(model, precision, folder)
+            files.append(write_golden(folder, {k: v for k, v in expected.items() if k in ("frame", *outputs)}))
+            manifest = Manifest(
+                model=self.network.entry(self.size),
+                target=name,
+                precision=precision,
+                inputs=(TensorSpec("frame", (1, *self.frame, 3), "uint8"),),
+                outputs=tuple(TensorSpec(k, expected[k].shape, str(expected[k].dtype)) for k in outputs),
+                preprocess=self.preprocess,
+                classes=self.classes,
+                ignore_index=self.ignore_index,
+                files=entries(folder, files),
+                calibration=_calibration_entry(calibration, target) if precision == "int8" else None,
+                toolchain={"edgeseg": __version__, "torch": version("torch"), **target.toolchain()},
+                device=None,
+                onnx_sha256=digest,
+                created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            )
+            (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+            _selfcheck(folder, path.name)
+        _keep_onnx(self.request.out / ONNX_FOLDER, digest, onnx_bytes)
+        return path
+
+    def _folder(self, target: str, precision: str) -> str:
+        spec, variant = self.network.spec, self.network.variant.name
+        middle = "" if variant == spec.variants[0].name else f"-{variant}"
+        return f"{spec.name}{middle}-{_by(self.frame)}-{target}-{precision}"
+
+
+def _validate(request: BuildRequest) -> None:
+    for what, values, known in (("precision", request.precisions, PRECISIONS), ("output", (request.output,), OUTPUTS)):
+        for value in values:
+            if value not in known:
+                raise InputError(f"unknown {what} '{value}': use one of {', '.join(known)}")
+    if "int8" in request.precisions and not request.data:
+        raise InputError("int8 needs images to calibrate on: give --data KIND:PATH[:SPLIT]")
+    if request.calib_images < 1:
+        raise InputError(f"--calib-images must be at least 1, not {request.calib_images}")
+
+
+def _classes(request: BuildRequest, count: int, dataset: Dataset | None) -> tuple[tuple[ClassSpec, ...], int | None]:
+    if isinstance(request.classes, tuple):
+        return request.classes, None
+    if dataset is not None and len(dataset.classes) in (count, count + 1):
+        return dataset.classes[:count], dataset.ignore_index
+    rng = np.random.default_rng(count)
+    colors = rng.integers(40, 230, (count, 3)).tolist()
+    return tuple(ClassSpec(f"class {i}", (r, g, b)) for i, (r, g, b) in enumerate(colors)), None
+
+
+def _calibration_entry(calibration: Calibration | None, target: _targets.Target) -> dict[str, Any]:
+    assert calibration is not None
+    return {
+        "digest": calibration.digest,
+        "method": calibration.method,
+        "images": calibration.images,
+        "weight_levels": target.weight_levels(),
+        "parts": calibration.parts,
+    }
+
+
+def _selfcheck(folder: Path, name: str) -> None:
+    """In a fresh process, as the artifact's users will open it: a crash of the vendor's code is a failure too."""
+    path = os.pathsep.join(p for p in sys.path if p)
+    command = [sys.executable, "-m", "edgeseg.runtimes", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+        raise CheckFailed(f"{name} failed its self-check and was not kept: {reason}")
+
+
+def _keep_onnx(folder: Path, digest: str, content: bytes) -> None:
+    """The graph an artifact was made from, by its hash: ``check`` compares int8 engines with it."""
+    path = folder / f"{digest}.onnx"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{digest}.{os.getpid()}"
+        try:
+            temporary.write_bytes(content)
+            temporary.rename(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,31 @@
+"""A graph in plain float arithmetic, node by node: the yardstick of every engine made from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+
+class Exact:
+    """ONNX Runtime with all optimisation off: a Q/DQ pair rounds, and everything between pairs is float32."""
+
+    def __init__(self, model: ir.Model | Path) -> None:
+        source = str(model) if isinstance(model, Path) else ir.to_proto(model).SerializeToString()
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self._names = [o.name for o in self._session.get_outputs()]
+
+    def run(self, frame: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """``frame`` uint8 N×H×W×3 → the graph's outputs by name."""
+        return dict(zip(self._names, self._session.run(self._names, {"frame": frame}), strict=True))
+
+
+def run_exactly(model: ir.Model, frame: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    return Exact(model).run(frame)

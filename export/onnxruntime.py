@@ -1,0 +1,47 @@
+"""ONNX → ONNX for ONNX Runtime: the clean graph as it stands; fp16 stores the weights in half precision.
+
+ONNX Runtime's CPU kernels compute in float32: half-precision arithmetic there is emulated by casts around
+every node. So fp16 halves the file and leaves the arithmetic; the casts of the weights fold at load.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeseg.export.passes._rewrite import Rewriter
+
+PRECISIONS = ("fp32", "fp16", "int8")
+FILE = "model.onnx"
+
+
+def compile(model: ir.Model, precision: str, folder: Path) -> list[str]:
+    """Write ``model`` (Q/DQ for int8) into ``folder``; returns the file names."""
+    if precision == "fp16":
+        model = model.clone()
+        halve_weights(model)
+    (folder / FILE).write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+    return [FILE]
+
+
+def toolchain() -> dict[str, str]:
+    return {"onnxruntime": version("onnxruntime"), "onnx": version("onnx")}
+
+
+def weight_levels() -> int:
+    """All of int8: its kernels accumulate in 32 bits on every CPU."""
+    return 127
+
+
+def halve_weights(model: ir.Model) -> None:
+    """Every float32 initializer of more than one element becomes float16 behind a Cast."""
+    r = Rewriter(model)
+    for value in list(model.graph.initializers.values()):
+        if value.dtype != ir.DataType.FLOAT or value.const_value is None or value.const_value.size < 2:
+            continue
+        half = r.const(value.const_value.numpy().astype(np.float16), f"{value.name}_half")
+        r.replace(value, r.op("Cast", [half], f"{value.name}_float", to=ir.DataType.FLOAT))
+    r.finish()

@@ -1,0 +1,100 @@
+"""Writes the scales into the graph: QuantizeLinear/DequantizeLinear as every target can take them.
+
+int8 throughout, zero points 0, weights per output channel, biases in float; a pair behind every point, and
+one before every computation whose input was only moved since its last pair (the same scale, so it changes
+nothing, but engines look for it there). The ranges go along in the model's metadata under ``RANGES``.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeseg.export.passes._rewrite import Rewriter, array, attribute
+from edgeseg.export.quantize.calibrate import Calibration
+from edgeseg.export.quantize.histogram import LEVELS
+from edgeseg.export.quantize.plan import COMPUTE, WEIGHTED, Plan
+
+RANGES = "edgeseg.ranges"
+
+
+def quantize(model: ir.Model, calibration: Calibration, weight_levels: int = LEVELS) -> ir.Model:
+    """A Q/DQ copy of the clean float ``model``. Weights take ``-weight_levels … weight_levels``: 127, or 64
+    for CPUs whose int8 kernels saturate on more."""
+    model = model.clone()
+    plan = Plan(model)
+    r = Rewriter(model)
+    scales = _scales(plan, calibration)
+    computations = [n for n in model.graph if n.op_type in COMPUTE and _quantized_inputs(plan, n)]
+    points = {str(v.name) for v in plan.points}
+    pairs: dict[str, ir.Value] = {}
+    for value in plan.points:
+        uses = list(value.uses())
+        pairs[str(value.name)] = _pair(r, value, scales[str(plan.scale_of(value))])
+        _redirect(model, value, uses, pairs[str(value.name)])
+    for node in computations:
+        for i in _quantized_inputs(plan, node):
+            value = node.inputs[i]
+            assert value is not None
+            if value.name not in points and value.name not in {p.name for p in pairs.values()}:
+                key = str(value.name)
+                if key not in pairs:
+                    pairs[key] = _pair(r, value, scales[str(plan.scale_of(value))])
+                node.replace_input_with(i, pairs[key])
+        if node.op_type in WEIGHTED:
+            _weights(r, node, weight_levels)
+    model.metadata_props[RANGES] = json.dumps(calibration.ranges, sort_keys=True)
+    r.finish()
+    return model
+
+
+def _scales(plan: Plan, calibration: Calibration) -> dict[str, float]:
+    largest = {root: max(calibration.ranges[n] for n in names) for root, names in plan.group().items()}
+    return {root: (amax or 1.0) / LEVELS for root, amax in largest.items()}  # a tensor of zeros takes any scale
+
+
+def _quantized_inputs(plan: Plan, node: ir.Node) -> list[int]:
+    return [i for i, v in enumerate(node.inputs) if plan.scale_of(v) is not None]
+
+
+def _pair(r: Rewriter, value: ir.Value, scale: float) -> ir.Value:
+    step = r.const(np.float32(scale), f"{value.name}_scale")
+    zero = r.const(np.int8(0), f"{value.name}_zero")
+    q = r.op("QuantizeLinear", [value, step, zero], f"{value.name}_q")
+    q.shape, q.dtype = value.shape, ir.DataType.INT8
+    dq = r.op("DequantizeLinear", [q, step, zero], f"{value.name}_dq")
+    dq.shape, dq.dtype = value.shape, ir.DataType.FLOAT
+    return dq
+
+
+def _redirect(model: ir.Model, value: ir.Value, uses: list[ir.Usage], pair: ir.Value) -> None:
+    for use in uses:
+        use.node.replace_input_with(use.idx, pair)
+    for i, output in enumerate(model.graph.outputs):
+        if output is value:
+            value.name, pair.name = f"{value.name}_float", value.name
+            model.graph.outputs[i] = pair
+
+
+def _weights(r: Rewriter, node: ir.Node, levels: int) -> None:
+    weight = node.inputs[1]
+    values = array(weight)
+    if values is None or weight is None:
+        return
+    axis = _channel_axis(node, values)
+    others = tuple(a for a in range(values.ndim) if a != axis)
+    scale = np.maximum(np.abs(values).max(others), 1e-12).astype(np.float32) / np.float32(levels)
+    along = scale.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+    steps: NDArray[np.int8] = np.clip(np.round(values / along), -levels, levels).astype(np.int8)
+    inputs = [r.const(steps, f"{weight.name}_int8"), r.const(scale, f"{weight.name}_scale")]
+    inputs.append(r.const(np.zeros(len(scale), np.int8), f"{weight.name}_zero"))
+    node.replace_input_with(1, r.op("DequantizeLinear", inputs, f"{weight.name}_dq", axis=axis))
+
+
+def _channel_axis(node: ir.Node, values: NDArray[np.float32]) -> int:
+    if node.op_type == "ConvTranspose":
+        return 1
+    return values.ndim - 1 if node.op_type == "MatMul" or not attribute(node, "transB", 1) else 0

@@ -1,0 +1,92 @@
+"""An opened artifact: verified, self-tested, and ready for frames."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.artifact import load
+from edgeseg.errors import ArtifactError, InputError
+from edgeseg.manifest import Manifest
+from edgeseg.runtimes._runtime import Feeds, Outputs, Runtime, check_feeds
+from edgeseg.runtimes._selftest import selftest as run_selftest
+
+
+def open_artifact(path: str | Path, *, selftest: bool = True, threads: int | None = None) -> Engine:
+    """Open the artifact folder at ``path`` on this machine.
+
+    Verifies the files' hashes, loads the target's runtime with ``threads`` threads (None: the target's own
+    choice) and, unless ``selftest`` is False, runs the golden frame and compares its outputs.
+
+    Raises:
+        ArtifactError: not an artifact, altered, of a newer schema, or of a target unknown here.
+        MissingExtra: the target's package is not installed.
+        CheckFailed: the golden outputs were not met.
+    """
+    artifact = load(path)
+    engine = Engine(artifact.manifest, _runtime(artifact.path, artifact.manifest, threads))
+    if selftest:
+        try:
+            run_selftest(engine.run, artifact)
+        except BaseException:
+            engine.close()
+            raise
+    return engine
+
+
+def _runtime(folder: Path, manifest: Manifest, threads: int | None) -> Runtime:
+    from edgeseg.runtimes import targets
+
+    if manifest.target not in targets():
+        raise ArtifactError(f"{folder} is for target '{manifest.target}'; this edgeseg runs {', '.join(targets())}")
+    module = importlib.import_module(f"edgeseg.runtimes.{manifest.target}")
+    runtime: Runtime = module.Runtime(folder, manifest, threads)
+    return runtime
+
+
+class Engine:
+    """Frames in, answers out. Safe to call from several threads; a context manager."""
+
+    def __init__(self, manifest: Manifest, runtime: Runtime) -> None:
+        self.manifest = manifest
+        self._runtime = runtime
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """The raw call: named tensors in, named tensors out, as the manifest's ``inputs`` and ``outputs`` say.
+
+        Raises:
+            InputError: a feed of another name, shape or dtype.
+        """
+        check_feeds(feeds, self.manifest.inputs)
+        return self._runtime.run(feeds)
+
+    def segment(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Class ids uint8 H×W of one ``frame`` uint8 H×W×3, of the artifact's frame size.
+
+        Raises:
+            InputError: a frame of another shape or dtype, or an artifact that does not segment.
+        """
+        if self.manifest.model.task != "semantic":
+            raise InputError(f"this artifact's task is '{self.manifest.model.task}', not segmentation")
+        height, width = self.manifest.frame
+        if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
+            raise InputError(f"a frame must be uint8 [{height}, {width}, 3], got {frame.dtype} {list(frame.shape)}")
+        outputs = self._runtime.run({self.manifest.inputs[0].name: frame[None]})
+        if "labels" in outputs:
+            labels: NDArray[np.uint8] = outputs["labels"][0]
+            return labels
+        return outputs["logits"][0].argmax(0).astype(np.uint8)
+
+    def close(self) -> None:
+        """Release the engine; idempotent."""
+        self._runtime.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,128 @@
+"""Unpooling as selects equals torch's, bit for bit: geometry, ties, collisions, and int8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgeseg.errors import InputError
+from edgeseg.export._exact import Exact
+from edgeseg.export.capture import capture
+from edgeseg.export.passes import frame_io, unpool
+from edgeseg.export.quantize.calibrate import calibrate
+from edgeseg.export.quantize.qdq import quantize
+from edgeseg.spec import Preprocess
+
+
+class PoolUnpool(nn.Module):
+    """Unpools values that tell their places apart, so a value written to a wrong place shows."""
+
+    def __init__(self, kernel: int, stride: int, pad: int) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(kernel, stride, pad, return_indices=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, indices = self.pool(x)
+        marked = values + torch.arange(values.shape[3]) * 64 + torch.arange(values.shape[2])[:, None] * 4096
+        return torch.ops.aten.max_unpool2d(marked, indices, list(x.shape[2:]))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():  # type: ignore[no-untyped-def]
+    """Torch's threads race for a position that two windows write; alone, the last one stays."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def rewritten(network: nn.Module, size: tuple[int, int]) -> Any:
+    model = capture(network, size)
+    assert unpool.apply(model)
+    assert not any(n.op_type == "MaxUnpool" or len(n.outputs) > 1 for n in model.graph)
+    return ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def inputs(size: tuple[int, int], seed: int) -> list[NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
+    shape = (1, 3, *size)
+    few = [rng.integers(0, levels, shape).astype(np.float32) for levels in (1, 2, 3, 5)]  # full of ties
+    return [rng.normal(0, 10, shape).astype(np.float32).round(3), *few, -few[2], np.maximum(few[3] - 2, 0)]
+
+
+WINDOWS = [(2, 2, 0), (3, 2, 1), (3, 3, 1), (3, 1, 1), (3, 2, 0), (2, 3, 0), (5, 2, 2), (4, 3, 1)]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "pad"), WINDOWS)
+@pytest.mark.parametrize("size", [(12, 18), (13, 17)])
+def test_equals_torch(kernel: int, stride: int, pad: int, size: tuple[int, int]) -> None:
+    network = PoolUnpool(kernel, stride, pad)
+    session = rewritten(network, size)
+    for x in inputs(size, 0):
+        assert (session.run(None, {"x": x})[0] == network(torch.from_numpy(x)).numpy()).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    window=st.sampled_from(WINDOWS[:2]), height=st.integers(5, 20), width=st.integers(5, 20), seed=st.integers(0, 10**6)
+)
+def test_equals_torch_at_any_size(window: tuple[int, int, int], height: int, width: int, seed: int) -> None:
+    network = PoolUnpool(*window)
+    session = rewritten(network, (height, width))
+    for x in inputs((height, width), seed):
+        assert (session.run(None, {"x": x})[0] == network(torch.from_numpy(x)).numpy()).all()
+
+
+class Doubled(nn.Module):
+    """Pools what a convolution wrote, so that int8 has something to quantize."""
+
+    def __init__(self, window: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, padding=1)
+        self.pool = nn.MaxPool2d(*window, return_indices=True)
+        self.unpool = nn.MaxUnpool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.conv(x))
+        values, indices = self.pool(x)
+        out: Tensor = self.unpool(values, indices)
+        return out
+
+
+@pytest.mark.parametrize("window", WINDOWS[:2])
+def test_int8_puts_the_maximum_where_torch_would(window: tuple[int, int, int]) -> None:
+    """On the tensor that int8 pools (full of ties: rectified and rounded), the places are torch's."""
+    torch.manual_seed(0)
+    network = Doubled(window).eval()
+    model = capture(network, (16, 24))
+    unpool.apply(model)
+    frame_io.apply(model, Preprocess((16, 24)), (16, 24), "logits")
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (16, 24, 3), np.uint8) // 64 * 64 for _ in range(4)]
+    quantized = quantize(model, calibrate(model, frames))
+    pooled = next(n for n in quantized.graph if n.op_type == "MaxPool").inputs[0]
+    assert pooled is not None
+    quantized.graph.outputs.append(pooled)
+    for frame in frames:
+        got = Exact(quantized).run(frame[None])
+        values, indices = network.pool(torch.from_numpy(got[str(pooled.name)]))
+        assert (got["logits"] == network.unpool(values, indices).numpy()).all()
+
+
+def test_indices_from_elsewhere_are_refused() -> None:
+    class Loose(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            indices = torch.arange(4).view(1, 1, 2, 2).expand(1, 3, 2, 2).contiguous()
+            return torch.ops.aten.max_unpool2d(x[:, :, :2, :2], indices, [4, 4])  # type: ignore[no-any-return]
+
+    with pytest.raises(InputError, match="takes its indices from no MaxPool"):
+        unpool.apply(capture(Loose(), (4, 4)))
