@@ -87,6 +87,7 @@ class _Build:
                 f" give --size, and --frame for the camera's own {_by(self.frame)}"
             )
         self.preprocess = Preprocess(self.size, v.mean, v.std, v.order)
+        self.entry = self.network.entry(self.size)
         self.classes, self.ignore_index = _classes(request, self.network.classes, self.dataset)
 
     def run(self) -> Iterator[Path]:
@@ -145,7 +146,7 @@ class _Build:
             files = target.compile(model, precision, folder)
             files.append(write_golden(folder, {k: v for k, v in expected.items() if k in ("frame", *outputs)}))
             manifest = Manifest(
-                model=self.network.entry(self.size),
+                model=self.entry,
                 target=name,
                 precision=precision,
                 inputs=(TensorSpec("frame", (1, *self.frame, 3), "uint8"),),

@@ -79,8 +79,12 @@ def open_split(path: str, split: str) -> Streets:
     """
     match = re.fullmatch(r"(\d+)?(?:@(\d+)x(\d+))?", path)
     if match is None or (split or "val") not in SEEDS:
-        raise InputError(f"streets:{path}:{split} is not streets[:N[@HxW][:train|val]], as in streets:200@240x320:val")
-    count, height, width = (int(text) if text else default for text, default in zip(match.groups(), (100, 240, 320), strict=True))
+        raise InputError(
+            f"streets:{path}:{split} is not streets[:N[@HxW][:train|val]], as in streets:200@240x320:val"
+        )
+    count, height, width = (
+        int(text) if text else default for text, default in zip(match.groups(), (100, 240, 320), strict=True)
+    )
     if count < 1 or not (32 <= height <= 4096 and 32 <= width <= 4096):
         raise InputError(f"streets:{path} needs at least one scene and a height and width of 32 to 4096")
     return Streets(split or "val", count, (height, width))

@@ -25,7 +25,7 @@ class Reference:
     def run(self, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """``frame`` uint8 H×W×3 RGB → logits float32 C×H×W, labels uint8 H×W, both at the frame's size."""
         with torch.inference_mode():
-            x = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float()
+            x = torch.tensor(frame).permute(2, 0, 1)[None].float()
             logits = _resize(self._module(self._normalise(x)), (frame.shape[0], frame.shape[1]))[0]
             return logits.numpy(), logits.argmax(0).to(torch.uint8).numpy()
 

@@ -1,7 +1,8 @@
 """A plain trainer for semantic segmentation: the one that made the packaged weights.
 
 AdamW, cosine learning rate after a warm-up, cross-entropy with the class weights of the ENet paper
-(arXiv:1606.02147, section 5.1), mirrored and re-exposed frames, and an average of the weights over time.
+(arXiv:1606.02147, section 5.1), mirrored and re-exposed frames, frames of half the size for the first part
+of the run (a quarter of the work), and an average of the weights over time.
 Step k draws its images, its augmentation and its dropout from (seed, k) alone: a run that was stopped and
 resumed gives the same weights as one that was not.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,12 +27,18 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from edgeseg.datasets import Dataset, Sample
+from edgeseg.errors import InputError
+from edgeseg.images import resize_frame, resize_labels
+from edgeseg.metrics import confusion, miou
+from edgeseg.models._reference import Reference
+from edgeseg.progress import Progress, Silent
 from edgeseg.spec import Preprocess
 
 WARM_UP = 0.05  # of all steps
 AVERAGE = 0.99  # weight of the past in the running average of the weights
 WEIGHT_DECAY = 2e-4  # the paper's
-# w = 1 / ln(floor + share of pixels). The paper's 1.02 weighs a rare class up to 14 times the road; 1.1, 4 times.
+# w = 1 / ln(floor + share of pixels). The paper's 1.02 weighs a rare class up to 14 times the road; 1.1,
+# 4 times.
 WEIGHT_FLOOR = 1.1
 SAMPLED = 64  # images that the shares of the classes are counted on
 
@@ -42,7 +46,8 @@ SAMPLED = 64  # images that the shares of the classes are counted on
 @dataclass(frozen=True)
 class Recipe:
     """How to train: ``steps`` batches of ``batch`` images, peak learning rate ``lr``, a checkpoint every
-    ``save_every`` steps, images drawn by ``workers`` processes beside the trainer (0: by the trainer)."""
+    ``save_every`` steps, images drawn by ``workers`` processes beside the trainer (0: by the trainer). The
+    first ``coarse`` of all steps see half-size frames, cut down to multiples of the network's ``stride``."""
 
     steps: int
     batch: int = 8
@@ -50,6 +55,8 @@ class Recipe:
     seed: int = 0
     save_every: int = 250
     workers: int = 1
+    coarse: float = 0.6
+    stride: int = 8
 
 
 class _Draws(TorchDataset[tuple[Tensor, Tensor]]):
@@ -77,15 +84,12 @@ def fit(sample: Sample, preprocess: Preprocess) -> tuple[NDArray[np.uint8], NDAr
     """Frame and labels at the network's input size, the frame in its channel order.
 
     Raises:
-        ValueError: the sample has no labels.
+        InputError: the sample has no labels.
     """
-    frame, labels = sample.frame, sample.labels
-    if labels is None:
-        raise ValueError(f"{sample.name} has no labels to learn from")
-    height, width = preprocess.size
-    if labels.shape != preprocess.size:
-        frame = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
-        labels = np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
+    if sample.labels is None:
+        raise InputError(f"{sample.name} has no labels to learn from: give --data with labels")
+    frame = resize_frame(sample.frame, preprocess.size)
+    labels = resize_labels(sample.labels, preprocess.size)
     return (frame[..., ::-1] if preprocess.order == "BGR" else frame), labels
 
 
@@ -103,6 +107,14 @@ def normalise(frames: Tensor, preprocess: Preprocess) -> Tensor:
     """uint8 N×3×H×W → float32 (frame - mean) / std."""
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
     return (frames.float() - mean) / std
+
+
+def halve(frames: Tensor, labels: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Frames N×3×H×W (averaged) and labels N×H×W (nearest) at about half their size."""
+    height, width = (max(stride, n // 2 // stride * stride) for n in labels.shape[1:])
+    small = functional.interpolate(frames.float(), (height, width), mode="area")
+    nearest = functional.interpolate(labels[:, None].float(), (height, width), mode="nearest-exact")
+    return small, nearest[:, 0].long()
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
@@ -127,7 +139,9 @@ def _follow(average: nn.Module, network: nn.Module, step: int) -> None:
 
 def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
     """Write the weights as safetensors, whole or not at all."""
-    state = {k: v.contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    state = {
+        k: v.contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     save_file(state, part, dict(metadata))
@@ -140,29 +154,32 @@ def _save_state(path: Path, state: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
-@torch.no_grad()
-def mean_iou(network: nn.Module, data: Dataset, preprocess: Preprocess) -> tuple[float, list[float]]:
-    """Mean and per-class intersection over union, 0..1, over all pixels of ``data`` at the network's size;
-    a class that neither labels nor answers hold is nan and left out of the mean."""
-    network.eval()
-    n = len(data.classes)
-    confusion = np.zeros((n, n), np.int64)
-    for index in range(len(data)):
-        frame, labels = fit(data[index], preprocess)
-        frames = torch.from_numpy(frame.transpose(2, 0, 1).copy())[None]
-        answer = network(normalise(frames, preprocess))[0].argmax(0).numpy()
-        scored = labels < n
-        if data.ignore_index is not None:
-            scored &= labels != data.ignore_index
-        confusion += np.bincount(n * labels[scored].astype(np.int64) + answer[scored], minlength=n * n).reshape(n, n)
-    hit = np.diag(confusion).astype(np.float64)
-    union = confusion.sum(0) + confusion.sum(1) - hit
-    iou = np.divide(hit, union, out=np.full(n, np.nan), where=union > 0)
-    return float(np.nanmean(iou)), iou.tolist()
+def mean_iou(
+    network: nn.Module, data: Dataset, preprocess: Preprocess, progress: Progress | None = None
+) -> tuple[float, NDArray[np.float64]]:
+    """Mean intersection over union and that of each class over ``data``, in points (0 to 100)."""
+    reference, n = Reference(network, preprocess), len(data.classes)
+    counts = np.zeros((n, n), np.int64)
+    with (progress or Silent()).task("validate", len(data)) as done:
+        for index in range(len(data)):
+            sample = data[index]
+            if sample.labels is not None:
+                _, answer = reference.run(sample.frame)
+                counts += confusion(sample.labels, answer, n, data.ignore_index)
+            done()
+    return miou(counts, data.ignore_index)
 
 
 def train(
-    network: nn.Module, data: Dataset, preprocess: Preprocess, recipe: Recipe, out: Path, *, resume: bool = False
+    network: nn.Module,
+    data: Dataset,
+    preprocess: Preprocess,
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    report: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
     """Train ``network`` in place on ``data``.
 
@@ -172,41 +189,73 @@ def train(
     Args:
         preprocess: the network's input; images of another size are resized to it.
         resume: go on from ``out/state.pt`` where it exists.
+        report: called at every checkpoint with the steps done and the mean loss since the last one.
 
     Returns:
         The averaged network, in evaluation mode.
+
+    Raises:
+        InputError: an image has no labels.
     """
     out.mkdir(parents=True, exist_ok=True)
     average = copy.deepcopy(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=WEIGHT_DECAY)
     first = _restore(out / "state.pt", network, average, optimizer) if resume else 0
-    console, weights = Console(stderr=True), class_weights(data)
-    ignore = -100 if data.ignore_index is None else data.ignore_index
+    loss_of, total, since = _Loss(data), 0.0, first
     draws = _Draws(data, preprocess, recipe.seed, first * recipe.batch, recipe.steps * recipe.batch)
-    loader = DataLoader(draws, recipe.batch, num_workers=recipe.workers)
     network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    total, since = 0.0, first
-    steps = track(enumerate(loader, first), "training", recipe.steps - first, console=console)
-    for step, (frames, labels) in steps:
-        torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, recipe)
-        logits = network(normalise(frames, preprocess).contiguous(memory_format=torch.channels_last))
-        loss = functional.cross_entropy(logits, labels, weights, ignore_index=ignore)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        _follow(average, network, step)
-        total += float(loss.detach())
-        if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-            console.print(f"step {step + 1} of {recipe.steps}: mean loss {total / (step + 1 - since):.4f}")
-            total, since = 0.0, step + 1
-            _save_state(out / "state.pt", _state(step + 1, network, average, optimizer))
-            save_weights(average, out / "average.safetensors", {"step": str(step + 1)})
+    with (progress or Silent()).task("train", recipe.steps - first) as done:
+        for step, batch in enumerate(DataLoader(draws, recipe.batch, num_workers=recipe.workers), first):
+            total += _step(network, optimizer, loss_of, step, batch, preprocess, recipe)
+            _follow(average, network, step)
+            done()
+            if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
+                if report:
+                    report(step + 1, total / (step + 1 - since))
+                total, since = 0.0, step + 1
+                _save_state(out / "state.pt", _state(step + 1, network, average, optimizer))
+                save_weights(average, out / "average.safetensors", {"step": str(step + 1)})
     return average.eval()
 
 
-def _state(step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+class _Loss:
+    """Cross-entropy, weighted by class, of logits N×C×H×W and labels N×H×W."""
+
+    def __init__(self, data: Dataset) -> None:
+        self._weights = class_weights(data)
+        self._ignore = -100 if data.ignore_index is None else data.ignore_index
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, labels, self._weights, ignore_index=self._ignore)
+
+
+def _step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_of: _Loss,
+    step: int,
+    batch: tuple[Tensor, Tensor],
+    preprocess: Preprocess,
+    recipe: Recipe,
+) -> float:
+    """One update of ``network``; the loss before it."""
+    frames, labels = batch
+    torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(step, recipe)
+    if step < recipe.coarse * recipe.steps:
+        frames, labels = halve(frames, labels, recipe.stride)
+    x = normalise(frames, preprocess).contiguous(memory_format=torch.channels_last)
+    loss = loss_of(network(x), labels)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _state(
+    step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
     return {
         "step": step,
         "network": network.state_dict(),

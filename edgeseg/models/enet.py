@@ -24,8 +24,8 @@ SPEC = ModelSpec(
     name="enet",
     title="ENet",
     task="semantic",
-    parameters=363_069,
-    gmacs=1.92,
+    parameters=362_191,
+    gmacs=1.811,
     stride=8,
     variants=(
         Variant(

@@ -30,7 +30,8 @@ class Histogram:
         while self.top < self.peak:
             self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)])
             self.top *= 2
-        self.counts += np.histogram(magnitude, BINS, (0.0, self.top))[0]
+        bins = np.minimum(magnitude * np.float32(BINS / self.top), np.float32(BINS - 1)).astype(np.int32)
+        self.counts += np.bincount(bins, minlength=BINS)
 
     def minmax(self) -> float:
         """The largest magnitude seen."""

@@ -72,9 +72,14 @@ def _albedo(rng: np.random.Generator) -> Plane:
 
 
 def ground(
-    rng: np.random.Generator, camera: Camera, rays: Rays, street: Street, light: Light, shadow: NDArray[np.uint8]
+    rng: np.random.Generator,
+    camera: Camera,
+    rays: Rays,
+    street: Street,
+    light: Light,
+    shadow: NDArray[np.uint8],
 ) -> tuple[Plane, NDArray[np.uint8], Plane]:
-    """Colour 3×H×W, labels H×W and depth H×W of the rows that ``rays`` and ``shadow`` hold."""
+    """Colour 3×H×W, labels and depth H×W of the rows that ``rays`` and ``shadow`` hold."""
     dx, dy, dz = rays
     depth = np.minimum(np.float32(camera.height) / np.maximum(-dy, 1e-3), np.float32(LIMIT))
     z = depth * dz

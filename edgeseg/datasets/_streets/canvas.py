@@ -101,7 +101,9 @@ class Canvas:
         self._draw(mask, self._shadow_points, [(255, n) for n in self._shadows])
         return np.asarray(numbers, np.int32), np.asarray(mask)
 
-    def _draw(self, image: Image.Image, points: Sequence[Points], polygons: Sequence[tuple[int, int]]) -> None:
+    def _draw(
+        self, image: Image.Image, points: Sequence[Points], polygons: Sequence[tuple[int, int]]
+    ) -> None:
         if not polygons:
             return
         pixels, depth = self.camera.project(np.concatenate(points))

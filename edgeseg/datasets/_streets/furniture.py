@@ -5,17 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from edgeseg.datasets._streets import classes as c
+from edgeseg.datasets._streets.camera import Points
 from edgeseg.datasets._streets.canvas import Canvas, Color, Part, Texture
 from edgeseg.datasets._streets.light import Light
 from edgeseg.datasets._streets.shapes import bar, box, cast, disc, tint, wall
 
 METAL = ((0.45, 0.46, 0.47), (0.25, 0.26, 0.27), (0.62, 0.62, 0.6), (0.2, 0.27, 0.23), (0.36, 0.27, 0.2))
-SIGNS = ((0.75, 0.1, 0.1), (0.1, 0.25, 0.65), (0.9, 0.75, 0.1), (0.1, 0.42, 0.25), (0.85, 0.85, 0.85), (0.4, 0.4, 0.42))
+SIGNS = (
+    (0.75, 0.1, 0.1), (0.1, 0.25, 0.65), (0.9, 0.75, 0.1), (0.1, 0.42, 0.25),
+    (0.85, 0.85, 0.85), (0.4, 0.4, 0.42),
+)  # fmt: skip
 PLATES = ((0.9, 0.9, 0.88), (0.9, 0.9, 0.88), (0.15, 0.15, 0.17), (0.75, 0.1, 0.1), (0.1, 0.25, 0.65))
 FENCES = ((0.4, 0.28, 0.18), (0.5, 0.5, 0.5), (0.18, 0.24, 0.2), (0.82, 0.82, 0.8), (0.3, 0.3, 0.32))
 
 
-def _post(canvas: Canvas, rng: np.random.Generator, light: Light, x: float, z: float, size: tuple[float, float]) -> int:
+def _post(
+    canvas: Canvas, rng: np.random.Generator, light: Light, x: float, z: float, size: tuple[float, float]
+) -> int:
     width, top = size
     number = canvas.part(Part(c.POLE, tint(rng, METAL), (x, 0.0, z), texture=Texture(0.06, 30.0)))
     canvas.flat(number, box(-width / 2, 0.0, width / 2, top), (x, z))
@@ -37,7 +43,7 @@ def lamp(canvas: Canvas, rng: np.random.Generator, light: Light, x: float, z: fl
         canvas.flat(number, bar((reach, top + 0.27), (1.35 * reach, top + 0.27), 0.2), (x, z))
 
 
-def _plate(rng: np.random.Generator) -> tuple[np.ndarray, float]:  # type: ignore[type-arg]
+def _plate(rng: np.random.Generator) -> tuple[Points, float]:
     size = float(rng.uniform(0.3, 0.5))
     kind = int(rng.integers(5))
     if kind == 4:
@@ -67,7 +73,9 @@ def traffic_light(canvas: Canvas, rng: np.random.Generator, light: Light, x: flo
     top = float(rng.uniform(2.6, 3.6))
     _post(canvas, rng, light, x, z, (0.13, top - 0.5))
     instance = canvas.instance(c.SIGN)
-    body = canvas.part(Part(c.SIGN, tint(rng, ((0.08, 0.08, 0.08), (0.5, 0.45, 0.1))), (x, 0, z), instance=instance))
+    body = canvas.part(
+        Part(c.SIGN, tint(rng, ((0.08, 0.08, 0.08), (0.5, 0.45, 0.1))), (x, 0, z), instance=instance)
+    )
     canvas.flat(body, box(-0.2, top - 1.0, 0.2, top), (x, z))
     lit = int(rng.integers(3))
     lamps: tuple[Color, ...] = ((1.6, 0.15, 0.1), (1.6, 0.9, 0.1), (0.1, 1.5, 0.6))

@@ -29,7 +29,8 @@ class Light:
         """Irradiance on surfaces with unit ``normals`` N×3: N×3 RGB."""
         facing = np.maximum(normals @ self.sun, 0.0)
         # Half of the sky is seen by a wall, all of it by the ground.
-        return facing[:, None] * self.direct + (0.75 + 0.25 * normals[:, 1:2]) * self.ambient
+        total: Vector = facing[:, None] * self.direct + (0.75 + 0.25 * normals[:, 1:2]) * self.ambient
+        return total
 
 
 def sample_light(rng: np.random.Generator) -> Light:
@@ -45,7 +46,9 @@ def sample_light(rng: np.random.Generator) -> Light:
     blue = np.array((0.25, 0.45, 0.85)) * rng.uniform(0.7, 1.1)
     pale = 0.5 * warm + 0.5 * np.array((0.75, 0.85, 0.95))
     zenith, horizon = ((1 - gloom) * a + gloom * grey for a in (blue, pale))
-    fog = (rng.uniform(0, 0.003), rng.uniform(0, 0.006), rng.uniform(0.003, 0.012), rng.uniform(0.012, 0.05))[kind]
+    fog = (rng.uniform(0, 0.003), rng.uniform(0, 0.006), rng.uniform(0.003, 0.012), rng.uniform(0.012, 0.05))[
+        kind
+    ]
     return Light(
         sun=sun,
         direct=(1.1 * (1 - gloom) * warm).astype(np.float32),

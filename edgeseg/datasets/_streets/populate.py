@@ -20,7 +20,9 @@ def _depth(rng: np.random.Generator, near: float, far: float) -> float:
     return float(np.exp(rng.uniform(np.log(near), np.log(far))))
 
 
-def _roadside(rng: np.random.Generator, street: Street, near: float, far: float) -> tuple[float, float] | None:
+def _roadside(
+    rng: np.random.Generator, street: Street, near: float, far: float
+) -> tuple[float, float] | None:
     """A place (x, z) on a pavement near the kerb, or None where the road across is."""
     z = _depth(rng, near, far)
     x = float(rng.choice((-1.0, 1.0))) * (street.half + float(rng.uniform(0.25, 0.8)))
@@ -39,7 +41,9 @@ def things(canvas: Canvas, rng: np.random.Generator, street: Street, light: Ligh
     yield from _walkers(canvas, rng, street, light)
 
 
-def _frontage(canvas: Canvas, rng: np.random.Generator, street: Street, light: Light, side: int) -> Iterator[Thing]:
+def _frontage(
+    canvas: Canvas, rng: np.random.Generator, street: Street, light: Light, side: int
+) -> Iterator[Thing]:
     """Buildings, and fences, hedges and trees before and between them."""
     density = float(rng.choice((0.1, 0.55, 0.95), p=(0.22, 0.33, 0.45)))
     for z0, z1 in buildings.row(rng, street, side, density):
@@ -61,7 +65,10 @@ def _frontage(canvas: Canvas, rng: np.random.Generator, street: Street, light: L
         if density > 0.9 or street.in_crossing(z):  # beside houses trees stand at the kerb
             x = side * (street.half + 0.7)
         if not street.in_crossing(z):
-            yield z, partial(greenery.tree if rng.random() < 0.75 else greenery.bush, canvas, rng, light, x, z)
+            yield (
+                z,
+                partial(greenery.tree if rng.random() < 0.75 else greenery.bush, canvas, rng, light, x, z),
+            )
 
 
 def _furniture(canvas: Canvas, rng: np.random.Generator, street: Street, light: Light) -> Iterator[Thing]:
@@ -95,7 +102,18 @@ def _traffic(canvas: Canvas, rng: np.random.Generator, street: Street, light: Li
         yield z, partial(cars.car, canvas, rng, light, x, z, yaw)
     if street.crossing[0] < 60.0 and rng.random() < 0.5:
         z, x = float(np.mean(street.crossing)), float(rng.uniform(-12, 12))
-        yield z, partial(cars.car, canvas, rng, light, x, z, float(rng.choice((-0.5, 0.5)) * np.pi + rng.normal(0, 0.2)))
+        yield (
+            z,
+            partial(
+                cars.car,
+                canvas,
+                rng,
+                light,
+                x,
+                z,
+                float(rng.choice((-0.5, 0.5)) * np.pi + rng.normal(0, 0.2)),
+            ),
+        )
     for _ in range(int(rng.integers(0, 5))):
         z = _depth(rng, 4.0, 40.0)
         yield z, partial(people.cyclist, canvas, rng, light, float(rng.uniform(-1.0, 1.0)) * street.half, z)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +15,7 @@ from edgeseg.datasets._streets.light import Light, sample_light
 from edgeseg.datasets._streets.noise import Plane
 from edgeseg.datasets._streets.populate import things
 from edgeseg.datasets._streets.sensor import expose
-from edgeseg.datasets._streets.street import sample_street
+from edgeseg.datasets._streets.street import Street, sample_street
 from edgeseg.datasets._streets.surfaces import shade
 
 
@@ -42,7 +40,7 @@ def render(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
         draw()
     numbers, shadow = canvas.paint()
     rays = camera.rays()
-    color, labels, depth = _backdrop(rng, camera, rays, partial(background.ground, street=street, light=light), light, shadow)
+    color, labels, depth = _empty_street(rng, camera, street, light, shadow)
     drawn = np.flatnonzero(numbers)
     parts = numbers.ravel()[drawn]
     seen = tuple(axis.ravel()[drawn] for axis in rays)
@@ -57,16 +55,12 @@ def render(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     return Scene(frame, labels, instances, canvas.instance_labels)
 
 
-def _backdrop(
-    rng: np.random.Generator,
-    camera: Camera,
-    rays: background.Rays,
-    ground: Callable[..., tuple[Plane, NDArray[np.uint8], Plane]],
-    light: Light,
-    shadow: NDArray[np.uint8],
+def _empty_street(
+    rng: np.random.Generator, camera: Camera, street: Street, light: Light, shadow: NDArray[np.uint8]
 ) -> tuple[Plane, NDArray[np.uint8], Plane]:
-    """Sky above the horizon, ground below; each is shaded only in the rows where it occurs."""
-    height, width = camera.size
+    """Colour 3×H×W, labels H×W and depth H×W: sky above the horizon, ground below, each shaded only in the
+    rows where it occurs."""
+    rays, (height, width) = camera.rays(), camera.size
     color = np.empty((3, height, width), np.float32)
     labels = np.zeros((height, width), np.uint8)
     depth = np.full((height, width), 2.0, np.float32)  # fog is mixed into the sky's gradient already
@@ -77,7 +71,8 @@ def _backdrop(
         color[:, top] = background.sky(rng, (rays[0][top], rays[1][top], rays[2][top]), light)
     if len(first):
         low = slice(int(first[0]), height)
-        on, kind, away = ground(rng, camera, (rays[0][low], rays[1][low], rays[2][low]), shadow=shadow[low])
+        rows = rays[0][low], rays[1][low], rays[2][low]
+        on, kind, away = background.ground(rng, camera, rows, street, light, shadow[low])
         here = below[low]
         np.copyto(color[:, low], on, where=here)
         np.copyto(labels[low], kind, where=here)
@@ -93,12 +88,17 @@ def _weather(rng: np.random.Generator, color: Plane, depth: Plane, light: Light)
         channel *= rest
         channel += veil * haze
     if light.rain:
-        height, width = depth.shape
-        image = Image.new("L", (width, height))
-        draw, slant = ImageDraw.Draw(image), float(rng.normal(0, 0.15))
-        for x, y, length in (rng.random((90, 3)) * (width, height, 0.09 * height) + (0, 0, 3)).tolist():
-            draw.line((x, y, x + slant * length, y + length), fill=60)
-        streak = np.flatnonzero(np.asarray(image))
-        for channel, haze in zip(color, light.horizon, strict=True):
-            channel.ravel()[streak] += np.float32(0.24) * (np.float32(1.2) * haze - channel.ravel()[streak])
+        _rain(rng, color, light)
     return color
+
+
+def _rain(rng: np.random.Generator, color: Plane, light: Light) -> None:
+    """Streaks a little brighter than the haze, drawn over ``color`` in place."""
+    height, width = color.shape[1:]
+    image = Image.new("L", (width, height))
+    draw, slant = ImageDraw.Draw(image), float(rng.normal(0, 0.15))
+    for x, y, length in (rng.random((90, 3)) * (width, height, 0.09 * height) + (0, 0, 3)).tolist():
+        draw.line((x, y, x + slant * length, y + length), fill=60)
+    streak = np.flatnonzero(np.asarray(image))
+    for channel, haze in zip(color, light.horizon, strict=True):
+        channel.ravel()[streak] += np.float32(0.24) * (np.float32(1.2) * haze - channel.ravel()[streak])

@@ -12,7 +12,9 @@ from edgeseg.datasets._streets.light import Light
 from edgeseg.datasets._streets.noise import Plane, sample
 
 
-def shade(numbers: NDArray[np.int32], parts: list[Part], camera: Camera, rays: Rays, light: Light) -> tuple[Plane, Plane]:
+def shade(
+    numbers: NDArray[np.int32], parts: list[Part], camera: Camera, rays: Rays, light: Light
+) -> tuple[Plane, Plane]:
     """Colours 3×N and depths N of the pixels with part ``numbers`` N (from 1) and rays N each."""
     index = numbers - 1
     dx, dy, dz = rays
@@ -37,7 +39,9 @@ def shade(numbers: NDArray[np.int32], parts: list[Part], camera: Camera, rays: R
     return color, depth
 
 
-def _panes(color: Plane, index: NDArray[np.int32], u: Plane, v: Plane, parts: list[Part], received: Plane) -> None:
+def _panes(
+    color: Plane, index: NDArray[np.int32], u: Plane, v: Plane, parts: list[Part], received: Plane
+) -> None:
     """Overwrite ``color`` where a part's grid shows what is behind."""
     paned = np.array([p.texture.pane[0] > 0 for p in parts])
     where = np.flatnonzero(paned[index])
@@ -48,7 +52,9 @@ def _panes(color: Plane, index: NDArray[np.int32], u: Plane, v: Plane, parts: li
     across, up = u / np.take(grid[:, 0], index), v / np.take(grid[:, 1], index)
     column, storey = np.floor(across), np.floor(up)
     # Panes leave a sill of a fifth of the cell below them.
-    inside = (across - column < np.take(grid[:, 2], index)) & (np.abs(up - storey - 0.55) < 0.5 * np.take(grid[:, 3], index))
+    inside = (across - column < np.take(grid[:, 2], index)) & (
+        np.abs(up - storey - 0.55) < 0.5 * np.take(grid[:, 3], index)
+    )
     varied = 0.7 + 0.09 * ((column * 7 + storey * 5).astype(np.int32) & 7)
     behind = np.array([p.texture.behind for p in parts], np.float32) * (0.4 + 0.6 * received)
     where, index, varied = where[inside], index[inside], varied[inside]

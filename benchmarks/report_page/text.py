@@ -1,0 +1,52 @@
+"""Figures and words as the page prints them. All text that comes from runs passes ``escape``."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+ABSENT = "–"
+
+Run = Mapping[str, Any]
+
+
+def escape(value: object) -> str:
+    return html.escape(str(value), quote=True)
+
+
+def dig(run: Any, *keys: str) -> Any:
+    """``run[k0][k1]…``, or None where a part is absent."""
+    for key in keys:
+        if not isinstance(run, Mapping) or key not in run:
+            return None
+        run = run[key]
+    return run
+
+
+def figure(run: Any, *keys: str) -> float | None:
+    """The finite number at ``keys``, or None."""
+    value = dig(run, *keys)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def number(value: float | None, digits: int) -> str:
+    if value is None:
+        return ABSENT
+    text = f"{value:,.{digits}f}".replace(",", "\N{THIN SPACE}")
+    return ("−" if float(f"{value:.{digits}f}") < 0 else "") + text.lstrip("-")
+
+
+def digits_for(values: Iterable[float | None]) -> int:
+    """Decimals that give the smallest value of a column three significant digits, at most three."""
+    known = [abs(v) for v in values if v]
+    return min(3, max(0, 2 - math.floor(math.log10(min(known))))) if known else 0
+
+
+def name(run: Run) -> str:
+    return f"{dig(run, 'target') or ABSENT} {dig(run, 'precision') or ABSENT}"
+
+
+def count(values: int, one: str, many: str | None = None) -> str:
+    return f"{values} {one if values == 1 else many or one + 's'}"

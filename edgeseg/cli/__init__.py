@@ -1,0 +1,65 @@
+"""The command line. A public file of this package is a command; what only it needs, it imports when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from edgeseg import __version__
+from edgeseg.cli import bench, build, check, demo, doctor, models, run, train, verify
+from edgeseg.cli._errors import USAGE, explain
+
+INTERRUPTED = 130  # what typer makes of Ctrl-C
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="PyTorch segmentation networks to engines on edge devices, with proof that they still see the same.",
+)
+app.command("demo")(demo.demo)
+app.command("models")(models.models)
+app.command("build")(build.build)
+app.command("check")(check.check)
+app.command("bench")(bench.bench)
+app.command("run")(run.run)
+app.command("train")(train.train)
+app.command("verify")(verify.verify)
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        print(f"edgeseg {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its status: 0 done, 1 a check failed, 2 bad input or a missing part."""
+    sys.exit(_status(arguments))
+
+
+def _status(arguments: Sequence[str] | None) -> int:
+    try:
+        if app(arguments, prog_name="edgeseg", standalone_mode=False) == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # the reader has gone, as in `edgeseg models | head`; Python would flush once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except BaseException as error:
+        if os.environ.get("EDGESEG_DEBUG") or isinstance(error, SystemExit):
+            raise
+        interrupted = isinstance(error, typer.Abort)
+        message, status = explain(KeyboardInterrupt() if interrupted else error)
+        print(f"error: {message}", file=sys.stderr)
+        return status

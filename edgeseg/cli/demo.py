@@ -1,0 +1,111 @@
+"""``edgeseg demo``: the whole story on this machine, with what the package carries."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeseg.cli._output import finite, number, print_table
+from edgeseg.cli._progress import progress
+from edgeseg.cli._runs import identity
+from edgeseg.errors import CheckFailed, MissingExtra
+from edgeseg.progress import Progress
+from edgeseg.runtimes import targets
+from edgeseg.spec import PRECISIONS
+
+SIZE = (240, 320)  # what the packaged weights were trained at
+CALIBRATION, VALIDATION = "streets:64@240x320:train", "streets:32@240x320:val"
+SECONDS = 1.5
+COLUMNS = (
+    "target", "precision", "mIoU", "drop", "agreement\n%", "quantization\nloss", "engine\nerror", "p50\nms",
+    "p99\nms", "FPS", "size\nMB", "gate",
+)  # fmt: skip
+
+
+def demo(out: Annotated[Path, typer.Option(help="Folder that receives everything.")] = Path("demo")) -> None:
+    """Build ENet for every target and precision, prove it against PyTorch, time it, draw it."""
+    from edgeseg.benchmarks.report import write_report
+
+    with progress() as bars:
+        paths = _build(out, bars)
+        runs, shown = _measure(paths, bars)
+    _write(out / "results.json", json.dumps({"schema": 1, "runs": finite(runs)}, indent=2))
+    write_report(runs, shown, out / "report.html")
+    print_table(f"ENet on {VALIDATION}, mIoU and losses in points", COLUMNS, map(_row, runs))
+    print(f"report: {out / 'report.html'}   figures: {out / 'results.json'}")
+    if failed := [run["artifact"] for run in runs if not run["parity"]["passed"]]:
+        raise CheckFailed(f"{len(failed)} of {len(runs)} artifacts over the gate: {', '.join(failed)}")
+
+
+def _build(out: Path, bars: Progress) -> list[Path]:
+    from edgeseg.export import BuildRequest, build
+
+    request = BuildRequest(
+        model="enet",
+        size=SIZE,
+        targets=_installed_targets(),
+        precisions=PRECISIONS,
+        data=CALIBRATION,
+        out=out / "artifacts",
+    )
+    return build(request, bars)
+
+
+def _installed_targets() -> tuple[str, ...]:
+    found = []
+    for target in targets():
+        try:
+            importlib.import_module(f"edgeseg.runtimes.{target}")
+            found.append(target)
+        except MissingExtra as missing:
+            print(f"left out: {missing}", file=sys.stderr)
+    return tuple(found)
+
+
+def _measure(paths: list[Path], bars: Progress) -> tuple[list[dict[str, Any]], list[Any]]:
+    """A run for each artifact, and the frames that the report shows."""
+    from edgeseg.benchmarks import latency, parity
+    from edgeseg.datasets import open_dataset
+
+    dataset = open_dataset(VALIDATION)
+    runs, shown = [], []
+    with bars.task("prove and time", len(paths)) as done:
+        for path in paths:
+            found = parity.check(path, dataset, progress=bars)
+            speed = latency.bench(path, seconds=SECONDS, progress=bars)
+            runs.append({**identity(path), "parity": found.to_json(), **speed})
+            shown.extend(found.shown)
+            done()
+    return runs, shown
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _row(run: dict[str, Any]) -> list[str]:
+    found, times = run["parity"], run["latency_ms"]
+    return [
+        run["target"],
+        run["precision"],
+        number(found.get("engine"), ".2f"),
+        number(found.get("drop"), ".2f"),
+        number(100 * found["agreement"], ".3f"),
+        *(number(found.get(key, {}).get("drop"), ".2f") for key in ("quantization", "engine_error")),
+        number(times["p50"], ".2f"),
+        number(times["p99"], ".2f"),
+        number(run["fps"]),
+        number(run["size_mb"], ".2f"),
+        "passed" if found["passed"] else "FAILED",
+    ]

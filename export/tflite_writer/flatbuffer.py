@@ -1,0 +1,162 @@
+"""Builds a TFLite flatbuffer: tensors, constants and operators in, the file's bytes out.
+
+The schema is LiteRT's own (schema.fbs, as generated into ``ai_edge_litert.schema_py_generated``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from edgeseg.export.tflite_writer.versions import version_of
+
+SCHEMA_VERSION = 3
+FILE_IDENTIFIER = b"TFL3"
+ALIGNMENT = 16  # schema.fbs: a buffer's data is force_align: 16; kernels read it in place
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """real = scale · (stored − zero); one scale, or one for each index of dimension ``axis``."""
+
+    scale: tuple[float, ...]
+    zero: int = 0
+    axis: int = 0
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the file: its index, NHWC ``shape``, NumPy ``dtype`` name and quantization."""
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: str
+    quantization: Quantization | None = None
+
+    @property
+    def scale(self) -> float:
+        """The one scale of an int8 or uint8 tensor."""
+        assert self.quantization is not None
+        return self.quantization.scale[0]
+
+
+class File:
+    """One subgraph with one signature, "serving_default"."""
+
+    def __init__(self) -> None:
+        self._tensors: list[Any] = []
+        self._buffers: list[Any] = [schema.BufferT()]  # buffer 0 stands for "no data"
+        self._operators: list[Any] = []
+        self._codes: dict[tuple[str, int], int] = {}
+        self._constants: dict[tuple[Any, ...], Tensor] = {}
+
+    def tensor(self, name: str, shape: Sequence[int], dtype: str, quantization: Quantization | None = None) -> Tensor:
+        """A tensor that an operator or the caller writes."""
+        return self._add(name, tuple(shape), dtype, quantization, buffer=0)
+
+    def constant(self, array: NDArray[Any], quantization: Quantization | None = None) -> Tensor:
+        """A tensor with data; equal data is stored once."""
+        array = np.ascontiguousarray(array)
+        data = array.tobytes()
+        key = (str(array.dtype), array.shape, quantization, data)
+        if key not in self._constants:
+            self._buffers.append(_AlignedBuffer(data))
+            name, buffer = f"constant_{len(self._buffers) - 1}", len(self._buffers) - 1
+            self._constants[key] = self._add(name, array.shape, str(array.dtype), quantization, buffer)
+        return self._constants[key]
+
+    def operator(self, kind: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], options: Any = None) -> None:
+        """Append builtin operator ``kind``; ``options`` is the schema's ``…OptionsT`` object."""
+        code = (kind, version_of(kind, inputs, outputs, options))
+        node = schema.OperatorT()
+        node.opcodeIndex = self._codes.setdefault(code, len(self._codes))
+        node.inputs, node.outputs = _indices(inputs), _indices(outputs)
+        if options is not None:
+            node.builtinOptions = options
+            node.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
+        self._operators.append(node)
+
+    def finish(self, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> bytes:
+        """The file; ``inputs`` and ``outputs`` by name, which become the tensors' and the signature's names."""
+        for name, tensor in (*inputs.items(), *outputs.items()):
+            self._tensors[tensor.index].name = name.encode()
+        graph = schema.SubGraphT()
+        graph.name, graph.tensors, graph.operators = b"main", self._tensors, self._operators
+        graph.inputs, graph.outputs = _indices(list(inputs.values())), _indices(list(outputs.values()))
+        model = schema.ModelT()
+        model.version, model.description = SCHEMA_VERSION, b"edgeseg"
+        model.buffers, model.subgraphs = self._buffers, [graph]
+        model.operatorCodes = [_code(kind, version) for kind, version in self._codes]
+        model.signatureDefs = [_signature(inputs, outputs)]
+        builder = flatbuffers.Builder(1 << 20)
+        builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _add(
+        self, name: str, shape: tuple[int, ...], dtype: str, quantization: Quantization | None, buffer: int
+    ) -> Tensor:
+        entry = schema.TensorT()
+        entry.name, entry.buffer = name.encode(), buffer
+        entry.shape, entry.type = np.array(shape, np.int32), getattr(schema.TensorType, dtype.upper())
+        entry.hasRank = True
+        if quantization is not None:
+            entry.quantization = _parameters(quantization)
+        self._tensors.append(entry)
+        return Tensor(len(self._tensors) - 1, shape, dtype, quantization)
+
+
+class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
+    """The generated packer writes byte vectors one element at a time and unaligned."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self.payload = data
+
+    def Pack(self, builder: Any) -> Any:
+        builder.StartVector(1, len(self.payload), ALIGNMENT)
+        builder.head -= len(self.payload)
+        builder.Bytes[builder.head : builder.head + len(self.payload)] = self.payload
+        data = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, data)
+        return schema.BufferEnd(builder)
+
+
+def _indices(tensors: Sequence[Tensor]) -> NDArray[np.int32]:
+    return np.array([t.index for t in tensors], np.int32)
+
+
+def _parameters(quantization: Quantization) -> Any:
+    entry = schema.QuantizationParametersT()
+    entry.scale = np.array(quantization.scale, np.float32)
+    entry.zeroPoint = np.full(len(quantization.scale), quantization.zero, np.int64)
+    entry.quantizedDimension = quantization.axis
+    return entry
+
+
+def _code(kind: str, version: int) -> Any:
+    entry = schema.OperatorCodeT()
+    entry.builtinCode, entry.version = getattr(schema.BuiltinOperator, kind), version
+    # Readers of before 2020 look into a byte that ends at 127.
+    entry.deprecatedBuiltinCode = min(entry.builtinCode, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
+    return entry
+
+
+def _signature(inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> Any:
+    entry = schema.SignatureDefT()
+    entry.signatureKey, entry.subgraphIndex = b"serving_default", 0
+    entry.inputs = [_named(name, tensor) for name, tensor in inputs.items()]
+    entry.outputs = [_named(name, tensor) for name, tensor in outputs.items()]
+    return entry
+
+
+def _named(name: str, tensor: Tensor) -> Any:
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = name.encode(), tensor.index
+    return entry

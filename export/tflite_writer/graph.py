@@ -1,0 +1,145 @@
+"""The TFLite graph under construction, and what each ONNX value became in it.
+
+ONNX tensors of four dimensions are N×C×H×W, TFLite's kernels take N×H×W×C. Every value carries the order its
+dimensions are stored in, so that a Transpose is only noted and no operator moves data that need not move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from edgeseg.export.passes._rewrite import array, shape
+from edgeseg.export.tflite_writer.flatbuffer import File, Quantization, Tensor
+
+Layout = tuple[int, ...]
+NHWC: Layout = (0, 2, 3, 1)
+HALF_MAX = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An ONNX value in the file: dimension i of ``tensor`` is the value's dimension ``layout[i]``.
+
+    ``negated``: ``tensor`` holds a boolean's opposite.
+    """
+
+    tensor: Tensor
+    layout: Layout
+    negated: bool = False
+
+
+class Graph:
+    """``half``: weights are stored in float16 and widened by the runtime."""
+
+    def __init__(self, half: bool) -> None:
+        self.file = File()
+        self.half = half
+        self.values: dict[ir.Value, Placed] = {}
+        self.done: set[ir.Node] = set()  # lowered together with another node
+        self._made: dict[str, Tensor] = {}
+
+    def op(
+        self,
+        kind: str,
+        inputs: Sequence[Tensor],
+        shape: Sequence[int],
+        options: Any = None,
+        dtype: str | None = None,
+        quantization: Quantization | None = None,
+    ) -> Tensor:
+        """Operator ``kind`` with one output of NHWC ``shape``; type and quantization default to the first
+        input's. The same operator on the same tensors is written once."""
+        kept = inputs[0].quantization if quantization is None and dtype is None else quantization
+        dtype = dtype or inputs[0].dtype
+        settings = sorted(vars(options).items()) if options is not None else []
+        key = repr((kind, [t.index for t in inputs], tuple(shape), dtype, kept, settings))
+        if key not in self._made:
+            output = self.file.tensor(f"{kind.lower()}_{len(self._made)}", shape, dtype, kept)
+            self.file.operator(kind, inputs, [output], options)
+            self._made[key] = output
+        return self._made[key]
+
+    def ints(self, values: Sequence[int] | NDArray[Any]) -> Tensor:
+        """An int32 constant: axes, sizes, paddings."""
+        return self.file.constant(np.asarray(values, np.int32))
+
+    def weight(self, values: NDArray[np.float32]) -> Tensor:
+        """A float constant that may be stored in half precision."""
+        if not self.half or np.abs(values).max(initial=0) > HALF_MAX:
+            return self.file.constant(values.astype(np.float32))
+        stored = self.file.constant(values.astype(np.float16))
+        return self.op("DEQUANTIZE", [stored], values.shape, dtype="float32")
+
+    def place(self, value: ir.Value, tensor: Tensor, layout: Layout | None = None, negated: bool = False) -> None:
+        """Record what ``value`` became; ``layout`` defaults to NHWC for four dimensions, else to ONNX's order."""
+        self.values[value] = Placed(tensor, layout or default_layout(len(tensor.shape)), negated)
+
+    def read(self, value: ir.Value | None) -> Placed:
+        """``value`` as a computation reads it: bytes that stand for reals become float32."""
+        assert value is not None
+        placed = self.values.get(value)
+        if placed is None:
+            return self._constant(value)
+        if placed.tensor.dtype == "uint8" and placed.tensor.quantization:
+            return replace(placed, tensor=self.real(placed.tensor))
+        return placed
+
+    def nhwc(self, value: ir.Value | None) -> Tensor:
+        """``value``, of four dimensions, in NHWC order."""
+        return self.ordered(self.read(value), NHWC)
+
+    def plain(self, value: ir.Value | None) -> Tensor:
+        """``value`` in ONNX's own order."""
+        placed = self.read(value)
+        return self.ordered(placed, tuple(range(len(placed.layout))))
+
+    def ordered(self, placed: Placed, layout: Layout) -> Tensor:
+        """The tensor with its dimensions stored in the order ``layout``."""
+        tensor = placed.tensor
+        moves = [placed.layout.index(d) for d in layout]
+        sizes = [tensor.shape[m] for m in moves]
+        if moves == sorted(moves):
+            return tensor
+        if (real := [m for m in moves if tensor.shape[m] != 1]) == sorted(real):
+            return self.reshape(tensor, sizes)
+        return self.op("TRANSPOSE", [tensor, self.ints(moves)], sizes, schema.TransposeOptionsT())
+
+    def reshape(self, tensor: Tensor, sizes: Sequence[int]) -> Tensor:
+        if tensor.shape == tuple(sizes):
+            return tensor
+        options = schema.ReshapeOptionsT(newShape=np.array(sizes, np.int32))
+        return self.op("RESHAPE", [tensor, self.ints(sizes)], sizes, options)
+
+    def real(self, tensor: Tensor) -> Tensor:
+        """The float32 values of a quantized tensor."""
+        if tensor.quantization is None:
+            return tensor
+        return self.op("DEQUANTIZE", [tensor], tensor.shape, schema.DequantizeOptionsT(), dtype="float32")
+
+    def _constant(self, value: ir.Value) -> Placed:
+        values = array(value)
+        assert values is not None, f"'{value.name}' is read before it is written"
+        layout = default_layout(values.ndim)
+        return Placed(self.file.constant(values.transpose(layout)), layout)
+
+
+def default_layout(rank: int) -> Layout:
+    return NHWC if rank == 4 else tuple(range(rank))
+
+
+def stored_shape(value: ir.Value, layout: Layout) -> tuple[int, ...]:
+    """The shape of ``value`` stored in ``layout``."""
+    sizes = shape(value)
+    return tuple(sizes[d] for d in layout)
+
+
+def axis_of(node: ir.Node, axis: int, layout: Layout) -> int:
+    """Where ONNX's ``axis`` of ``node``'s first input stands in ``layout``."""
+    return layout.index(axis % len(layout))

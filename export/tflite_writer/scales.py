@@ -1,0 +1,64 @@
+"""The int8 step of each tensor, from the graph's Q/DQ pairs and its calibrated ranges."""
+
+from __future__ import annotations
+
+import json
+
+import onnx_ir as ir
+
+from edgeseg.errors import InputError
+from edgeseg.export.passes._rewrite import array
+from edgeseg.export.quantize.qdq import RANGES
+
+LEVELS = 127
+MOVES = (
+    "MaxPool", "Slice", "Pad", "Concat", "Where", "Max", "DepthToSpace", "SpaceToDepth", "Transpose", "Reshape",
+    "Flatten", "Squeeze", "Unsqueeze", "Identity", "Gather",
+)  # fmt: skip
+
+
+class Scales:
+    """real = scale · int8, zero point 0."""
+
+    def __init__(self, model: ir.Model) -> None:
+        ranges: dict[str, float] = json.loads(model.metadata_props.get(RANGES, "{}"))
+        self._ranges = ranges
+
+    def of(self, value: ir.Value) -> float:
+        """The scale ``value`` is to be stored with.
+
+        Raises:
+            InputError: neither the graph nor the ranges say.
+        """
+        found = self._asked(value)
+        if found is None:
+            found = self.calibrated(value)
+        if found is None:
+            raise InputError(f"int8: '{value.name}' has no scale: it is neither quantized nor in the model's ranges")
+        return found
+
+    def calibrated(self, value: ir.Value) -> float | None:
+        """The scale that just holds the calibrated range, or None where ``value`` was not calibrated."""
+        amax = self._ranges.get(str(value.name))
+        return None if amax is None else (amax or 1.0) / LEVELS  # a tensor of zeros takes any scale
+
+    def _asked(self, value: ir.Value) -> float | None:
+        """The scale of the QuantizeLinear that ``value`` goes to, itself or after being moved about."""
+        users = [use.node for use in value.uses()]
+        for node in users:
+            if node.op_type == "QuantizeLinear":
+                return step(node)
+        for node in users:
+            if node.op_type in MOVES and (found := self._asked(node.outputs[0])) is not None:
+                return found
+        return None
+
+
+def step(node: ir.Node) -> float:
+    """The one scale of a QuantizeLinear or DequantizeLinear. Raises InputError where it has several, or an offset."""
+    scale, zero = array(node.inputs[1]), array(node.inputs[2]) if len(node.inputs) > 2 else None
+    if scale is None or scale.size != 1 or (zero is not None and zero.any()):
+        raise InputError(
+            f"int8: {node.op_type} '{node.outputs[0].name}' must have one constant scale and zero point 0"
+        )
+    return float(scale.item())

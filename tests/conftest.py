@@ -1,0 +1,17 @@
+"""Shared fixtures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real images, labels and checkpoints; tests that need it skip without it, and say so."""
+    folder = os.environ.get("EDGESEG_DATA")
+    if not folder:
+        pytest.skip("EDGESEG_DATA is not set: real images, labels and checkpoints are not at hand")
+    return Path(folder)

@@ -1,0 +1,121 @@
+"""The trainer: it learns, it goes on where it stopped, and what it writes loads again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from edgeseg.datasets import Sample
+from edgeseg.datasets.streets import open_split
+from edgeseg.errors import InputError
+from edgeseg.models import _weights, enet
+from edgeseg.models._train import (
+    Recipe,
+    class_weights,
+    fit,
+    halve,
+    learning_rate,
+    mean_iou,
+    save_weights,
+    train,
+)
+from edgeseg.spec import Preprocess
+
+PREPROCESS = Preprocess(size=(64, 96))
+
+
+def network() -> enet.ENet:
+    torch.manual_seed(3)
+    return enet.build(classes=11)
+
+
+def test_thirty_steps_learn(tmp_path: Path) -> None:
+    data, losses = open_split("40@64x96", "train"), []
+    recipe = Recipe(steps=30, batch=4, lr=3e-3, save_every=5, workers=0)
+    trained = train(network(), data, PREPROCESS, recipe, tmp_path, report=lambda _, loss: losses.append(loss))
+    assert len(losses) == 6
+    assert losses[-1] < 0.75 * losses[0]
+    before, after = (
+        mean_iou(module, open_split("8@64x96", "val"), PREPROCESS)[0] for module in (network(), trained)
+    )
+    assert after > before
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at_last(steps: int, loss: float) -> None:
+    if steps == 6:
+        raise Stop
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_resumed_is_the_same_as_uninterrupted(tmp_path: Path, workers: int) -> None:
+    data, whole, parts = open_split("9@64x96", "train"), tmp_path / "whole", tmp_path / "parts"
+    recipe = Recipe(steps=6, batch=2, save_every=3, workers=workers, coarse=0.5)
+    expected = train(network(), data, PREPROCESS, recipe, whole).state_dict()
+    with pytest.raises(Stop):
+        train(network(), data, PREPROCESS, recipe, parts, report=stop_at_last)
+    torch.manual_seed(99)
+    resumed = train(enet.build(classes=11), data, PREPROCESS, recipe, parts, resume=True).state_dict()
+    assert all(torch.equal(resumed[name], value) for name, value in expected.items())
+
+
+def test_weights_load_again(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "net.safetensors"
+    save_weights(network(), path, {"classes": "11"})
+    other = enet.build(classes=11)
+    _weights.fill(other, _weights.read(path), "enet", path)
+    state = other.state_dict()
+    assert all(torch.equal(state[k], v) for k, v in network().state_dict().items() if "num_batches" not in k)
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"classes": "11"}
+        assert not any(key.endswith("num_batches_tracked") for key in file.keys())  # noqa: SIM118
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_learning_rate_rises_then_falls_to_nothing() -> None:
+    rates = [learning_rate(step, Recipe(steps=100, lr=1.0)) for step in range(100)]
+    assert int(np.argmax(rates)) in (4, 5) and max(rates) == 1.0
+    assert all(a < b for a, b in zip(rates[:4], rates[1:5], strict=True))
+    assert all(a > b for a, b in zip(rates[5:], rates[6:], strict=False)) and 0 < rates[-1] < 0.001
+
+
+def test_rare_classes_weigh_more() -> None:
+    data, share = open_split("8@64x96", "train"), np.zeros(11, np.int64)
+    for i in range(8):
+        labels = data[i].labels
+        assert labels is not None
+        share += np.bincount(labels.ravel(), minlength=11)
+    weights = class_weights(data).numpy()
+    assert (np.diff(weights[np.argsort(share)]) <= 0).all()
+    assert 2 < weights.max() / weights.min() < 8
+
+
+def test_halves_to_multiples_of_the_stride() -> None:
+    frames = torch.full((1, 3, 64, 100), 7, dtype=torch.uint8)
+    labels = torch.arange(100).expand(1, 64, 100)
+    small, nearest = halve(frames, labels, 8)
+    assert small.shape == (1, 3, 32, 48) and nearest.shape == (1, 32, 48)
+    assert (small == 7).all()
+    assert (nearest[0, 0].diff() > 0).all()
+
+
+def test_unlabelled_images_are_refused() -> None:
+    with pytest.raises(InputError, match="labels"):
+        fit(Sample("bare", np.zeros((64, 96, 3), np.uint8)), PREPROCESS)
+
+
+def test_frames_are_fitted_to_the_network() -> None:
+    frame = np.zeros((32, 48, 3), np.uint8)
+    frame[..., 0] = 200
+    fitted, labels = fit(
+        Sample("s", frame, np.ones((32, 48), np.uint8)), Preprocess(size=(64, 96), order="BGR")
+    )
+    assert fitted.shape == (64, 96, 3) and labels.shape == (64, 96)
+    assert fitted[0, 0].tolist() == [0, 0, 200]
