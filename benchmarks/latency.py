@@ -68,27 +68,36 @@ def bench(
         ArtifactError, MissingExtra, CheckFailed: as open_artifact; also when the process dies.
     """
     path = Path(artifact)
-    command = [sys.executable, "-m", "edgeseg.benchmarks.latency", str(path), "--seconds", str(seconds)]
-    command += [] if threads is None else ["--threads", str(threads)]
-    importable = os.pathsep.join(p for p in sys.path if p)
     with (progress or Silent()).task(f"bench {path.name}"):
         done = subprocess.run(
-            command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": importable}, check=False
+            command(path, seconds, threads), capture_output=True, text=True, env=environment(), check=False
         )
-    return _answer(path, done)
+    return answer(path, done)
 
 
-def _answer(path: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def command(path: Path, seconds: float, threads: int | None) -> list[str]:
+    """The command line of ``bench``'s process."""
+    chosen = [] if threads is None else ["--threads", str(threads)]
+    return [sys.executable, "-m", "edgeseg.benchmarks.latency", str(path), "--seconds", str(seconds), *chosen]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, with this process's import path."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+
+
+def answer(path: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What the finished process measured; raises the error it met."""
     try:
         # Vendors' libraries may print too; the answer is the last line.
-        answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ArtifactError(f"measuring {path.name} ended with status {done.returncode}: {reason}") from None
-    if "error" in answer:
-        kind: type[EdgesegError] = getattr(errors, answer["error"])
-        raise kind.__new__(kind, answer["message"])
-    return answer
+    if "error" in found:
+        kind: type[EdgesegError] = getattr(errors, found["error"])
+        raise kind.__new__(kind, found["message"])
+    return found
 
 
 def measure(artifact: Path, seconds: float, threads: int | None) -> dict[str, Any]:

@@ -29,15 +29,13 @@ def confusion(
     scored = np.ones(labels.shape, bool) if ignore_index is None else labels != ignore_index
     truth, answer = labels[scored].astype(np.int64), predicted[scored].astype(np.int64)
     for what, ids in (("label", truth), ("predicted", answer)):
-        if ids.size and not (0 <= ids.min() and ids.max() < classes):
-            stray = ids[(ids < 0) | (ids >= classes)][0]
-            raise InputError(f"{what} id {stray} is none of {classes} classes (0 to {classes - 1})")
+        stray = ids[(ids < 0) | (ids >= classes)]
+        if stray.size:
+            raise InputError(f"{what} id {stray[0]} is none of {classes} classes (0 to {classes - 1})")
     return np.bincount(classes * truth + answer, minlength=classes * classes).reshape(classes, classes)
 
 
-def miou(
-    confusion: NDArray[np.int64], ignore_index: int | None = None
-) -> tuple[float, NDArray[np.float64]]:
+def miou(confusion: NDArray[np.int64], ignore_index: int | None = None) -> tuple[float, NDArray[np.float64]]:
     """Mean intersection over union and that of each class, in points (0 to 100), float64 C.
 
     IoU = true positives / (true positives + false positives + false negatives), over all images at once, as

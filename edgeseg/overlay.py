@@ -36,7 +36,7 @@ def colorize(labels: NDArray[np.uint8], classes: Sequence[ClassSpec]) -> NDArray
 def draw_labels(
     frame: NDArray[np.uint8], labels: NDArray[np.uint8], classes: Sequence[ClassSpec], opacity: float = 0.5
 ) -> NDArray[np.uint8]:
-    """``labels`` uint8 H×W laid over ``frame`` uint8 H×W×3 RGB, uint8 H×W×3; the frame itself at opacity 0."""
+    """``labels`` uint8 H×W over ``frame`` uint8 H×W×3 RGB → uint8 H×W×3; the frame itself at opacity 0."""
     colors = colorize(labels, classes).astype(np.float32)
     mixed = frame * np.float32(1 - opacity) + colors * np.float32(opacity)
     return (mixed + np.float32(0.5)).astype(np.uint8)

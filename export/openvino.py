@@ -7,6 +7,7 @@ that a convolution left innermost runs without its vector kernel, so it gets a f
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def compile(model: ir.Model, precision: str, folder: Path) -> list[str]:
     _fake_quantize(model)
     _flat_argmax(model)
     network = ov.Core().read_model(ir.to_proto(model).SerializeToString())
+    _name_by_place(network)
     ov.save_model(network, folder / FILES[0], compress_to_fp16=precision == "fp16")
     return list(FILES)
 
@@ -38,6 +40,14 @@ def toolchain() -> dict[str, str]:
 def weight_levels() -> int:
     """64 where the int8 kernels add pairs of products in 16 bits and saturate (x86 without VNNI), else 127."""
     return 64 if saturates() else 127
+
+
+def _name_by_place(network: ov.Model) -> None:
+    """OpenVINO numbers what it adds by a counter of the process; by its place it has the same name every time."""
+    for i, operation in enumerate(network.get_ordered_ops()):
+        kind, name = operation.get_type_name(), operation.get_friendly_name()
+        if re.fullmatch(rf"{kind}_\d+", name):
+            operation.set_friendly_name(f"{kind}_{i}")
 
 
 def _fake_quantize(model: ir.Model) -> None:

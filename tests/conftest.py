@@ -1,4 +1,4 @@
-"""Shared fixtures."""
+"""What all tests share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every run, however loaded the machine.
+settings.register_profile("edgeseg", deadline=None, derandomize=True, database=None)
+settings.load_profile("edgeseg")
 
 
 @pytest.fixture(scope="session")

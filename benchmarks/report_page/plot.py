@@ -126,8 +126,8 @@ def _reference(frame: Frame, value: float | None) -> tuple[str, list[Box]]:
     _, y = frame.place(0, value)
     left = area.left + 8
     line = f'<path class="reference" d="M{area.left} {y:.1f}h{area.width}"/>'
-    words = f'<text class="tick" x="{left}" y="{y - 6:.1f}">{text}</text>'
-    return line + words, [Box(left, y - TEXT_HEIGHT - 4, CHARACTER * len(text), TEXT_HEIGHT)]
+    words = f'<text class="tick said" x="{left}" y="{y - 6:.1f}">{text}</text>'
+    return line + words, [Box(left, y - TEXT_HEIGHT - 4, CHARACTER * len(text), TEXT_HEIGHT), Box(area.left, y - 2, area.width, 4)]
 
 
 def _labels(

@@ -23,7 +23,8 @@ def verdict(runs: Sequence[Run]) -> str:
         return f"{count(len(runs), 'engine')}, timed and not judged."
     if all(judged):
         return "The engine sees what the network saw." if len(judged) == 1 else f"All {len(judged)} engines see what the network saw."
-    return f"{len(judged) - sum(judged)} of {count(len(judged), 'engine')} no longer see what the network saw."
+    failed = len(judged) - sum(judged)
+    return f"{failed} of {count(len(judged), 'engine')} no longer {'sees' if failed == 1 else 'see'} what the network saw."
 
 
 def _facts(runs: Sequence[Run]) -> str:

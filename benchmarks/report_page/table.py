@@ -57,7 +57,7 @@ def matrix(runs: Sequence[Run], colors: Mapping[str, int]) -> str:
         groups = [*groups[:-1], (column.group, groups[-1][1] + 1)] if repeated else [*groups, (column.group, 1)]
     spans = "".join(f'<th colspan="{span}" scope="colgroup" class="group">{escape(g)}</th>' for g, span in groups)
     heads = "".join(f'<th scope="col" class="figure" data-sort>{escape(column.head)}</th>' for column in shown)
-    rows = "".join(_row(run, cells, colors) for run, cells in zip(runs, _cells(runs, shown), strict=True))
+    rows = "".join(_row(run, cells, colors) for run, cells in zip(runs, _cells(runs, shown, colors), strict=True))
     return (
         '<div class="scroll" role="region" aria-label="Targets and precisions" tabindex="0"><table class="matrix" id="matrix">'
         f'<thead><tr><td colspan="2"></td>{spans}<td></td></tr>'
@@ -66,15 +66,18 @@ def matrix(runs: Sequence[Run], colors: Mapping[str, int]) -> str:
     )
 
 
-def _cells(runs: Sequence[Run], shown: Sequence[Column]) -> list[str]:
+def _cells(runs: Sequence[Run], shown: Sequence[Column], colors: Mapping[str, int]) -> list[str]:
     rows = [""] * len(runs)
     for column in shown:
         values = [column.value(run) for run in runs]
         digits = digits_for(values) if column.digits is None else column.digits
         most = max((v for v in values if v is not None), default=0.0)
         for index, value in enumerate(values):
-            bar = f'<i class="bar" style="--share:{value / most:.3f}"></i>' if column.bar and value and most else ""
-            mark = _mark(runs[index]) if column.bar else ""
+            bar = mark = ""
+            if column.bar and value is not None:
+                color = colors.get(str(dig(runs[index], "target")), 0)
+                bar = f'<i class="bar c{color}" style="--share:{value / most:.3f}"></i>'
+                mark = _mark(runs[index])
             key = "" if value is None else f"{value:.9g}"
             rows[index] += f'<td class="figure" data-value="{key}">{mark}{number(value, digits)}{bar}</td>'
     return rows

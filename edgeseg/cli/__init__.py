@@ -1,4 +1,4 @@
-"""The command line. A public file of this package is a command; what only it needs, it imports when it runs."""
+"""The command line. A public file of this package is a command; its heavy imports wait until it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from edgeseg import __version__
 from edgeseg.cli import bench, build, check, demo, doctor, models, run, train, verify
-from edgeseg.cli._errors import USAGE, explain
+from edgeseg.cli._errors import explain
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -34,7 +34,8 @@ app.command("doctor")(doctor.doctor)
 
 @app.callback(invoke_without_command=True)
 def root(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
         print(f"edgeseg {__version__}")
@@ -43,7 +44,7 @@ def root(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its status: 0 done, 1 a check failed, 2 bad input or a missing part."""
+    """Run the command line; leave with 0 done, 1 a check failed, 2 bad input or a missing part."""
     sys.exit(_status(arguments))
 
 
@@ -53,7 +54,9 @@ def _status(arguments: Sequence[str] | None) -> int:
             raise KeyboardInterrupt
         sys.stdout.flush()
         return 0
-    except BrokenPipeError:  # the reader has gone, as in `edgeseg models | head`; Python would flush once more
+    except (
+        BrokenPipeError
+    ):  # the reader has gone, as in `edgeseg models | head`; Python would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except BaseException as error:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 SCHEMA = 1
+NUMBER = re.compile(r"[-–]?[\d.,]*|-?inf")
 LOG_WIDTH = 160  # columns where stdout is no terminal
 
 
@@ -29,17 +32,22 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """The first column to the left, the others to the right."""
+def print_table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
+    """Text to the left, numbers to the right."""
+    cells = [*rows]
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     table = Table(title=title, title_justify="left")
     for position, column in enumerate(columns):
-        table.add_column(column, justify="right" if position else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table, markup=False)
+        numeric = all(NUMBER.fullmatch(row[position]) for row in cells)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*map(escape, row))
+    console.print(table)
 
 
 def number(value: float | None, form: str = ".1f") -> str:
-    """``value`` in ``form``; – where there is none."""
-    return "–" if value is None or math.isnan(value) else format(value, form)
+    """``value`` in ``form``, without a minus before zero; – where there is none."""
+    if value is None or math.isnan(value):
+        return "–"
+    text = format(value, form)
+    return text if float(text) else text.lstrip("-")

@@ -42,6 +42,12 @@ def progress() -> Iterator[Progress]:
     if not console.is_terminal:
         yield _Lines(console)
         return
-    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with RichProgress(*columns, console=console, transient=True, redirect_stdout=False) as bars:
         yield _Bars(bars)

@@ -1,4 +1,4 @@
-"""Where frames come from (an image, a folder of images, a video file, a camera), and the window to see them."""
+"""Where frames come from (an image, a folder of images, a video file, a camera) and where they show."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from edgeseg.errors import InputError
 
 @dataclass(frozen=True)
 class Source:
-    """``frames`` yields (name, RGB uint8 H×W×3); ``count`` is None where only the end tells. A ``live`` source
-    has no end, a ``moving`` one shows its frames one after the other."""
+    """``frames`` yields (name, RGB uint8 H×W×3); ``count`` is None where only the end tells. A ``live``
+    source has no end, a ``moving`` one shows its frames one after the other."""
 
     frames: Iterator[tuple[str, NDArray[np.uint8]]]
     count: int | None

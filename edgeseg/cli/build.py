@@ -16,16 +16,24 @@ from edgeseg.cli._runs import identity
 def build(
     model: Annotated[str, typer.Argument(help="A network of `edgeseg models`.")],
     weights: Annotated[Path | None, typer.Option(help="Checkpoint; the packaged weights by default.")] = None,
-    variant: Annotated[str | None, typer.Option(help="The network's form; what the checkpoint fits, by default.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="The network's form; what the checkpoint fits, by default.")
+    ] = None,
     classes: Annotated[
         str | None, typer.Option(metavar="N|FILE", help="Number of classes, or a file that names them.")
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="HxW", help="The network's input.")] = None,
     frame: Annotated[str | None, typer.Option(metavar="HxW", help="The camera's frames.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="openvino (default), tflite, onnxruntime; repeatable.")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="fp32 (default), fp16, int8; repeatable.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="openvino (default), tflite, onnxruntime; repeatable.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32 (default), fp16, int8; repeatable.")
+    ] = None,
     output: Annotated[str, typer.Option(help="labels, logits or both.")] = "labels",
-    data: Annotated[str | None, typer.Option(metavar="SPEC", help="Images for int8: KIND:PATH[:SPLIT].")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Images for int8: KIND:PATH[:SPLIT].")
+    ] = None,
     calib_images: Annotated[int, typer.Option(help="How many of them to calibrate on.")] = 64,
     out: Annotated[Path, typer.Option(help="Folder that receives the artifacts.")] = Path("build"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -32,7 +32,10 @@ def check(
     dataset = open_dataset(data)
     with progress() as bars:
         runs = [
-            {**identity(path), "parity": parity.check(path, dataset, limit=limit, weights=weights, progress=bars).to_json()}
+            {
+                **identity(path),
+                "parity": parity.check(path, dataset, limit=limit, weights=weights, progress=bars).to_json(),
+            }
             for path in artifact
         ]
     if json:

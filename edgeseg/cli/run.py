@@ -21,7 +21,9 @@ from edgeseg.runtimes import Engine, open_artifact
 
 def run(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
-    source: Annotated[str, typer.Argument(help="Image, folder of images, video file, or camera (0 or /dev/video0).")],
+    source: Annotated[
+        str, typer.Argument(help="Image, folder of images, video file, or camera (0 or /dev/video0).")
+    ],
     out: Annotated[Path, typer.Option(help="Folder that receives the images.")] = Path("overlays"),
     show: Annotated[bool, typer.Option("--show", help="Show the overlays in a window as well.")] = False,
 ) -> None:
@@ -59,7 +61,7 @@ def _save(name: str, frame: NDArray[np.uint8], engine: Engine, out: Path) -> NDA
 
 
 def segment(engine: Engine, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Labels uint8 H×W of a ``frame`` of any size: resized to the engine's, the labels brought back by nearest."""
+    """Labels uint8 H×W of a ``frame`` of any size: resized to the engine's, its labels back by nearest."""
     labels = engine.segment(resize_frame(frame, engine.manifest.frame))
     height, width = frame.shape[:2]
     return resize_labels(labels, (height, width))

@@ -10,6 +10,8 @@ import typer
 
 def train(
     model: Annotated[str, typer.Argument(help="A network of `edgeseg models`.")],
-    data: Annotated[str, typer.Option(metavar="SPEC", help="Images with labels to learn from: KIND:PATH[:SPLIT].")],
+    data: Annotated[
+        str, typer.Option(metavar="SPEC", help="Images with labels to learn from: KIND:PATH[:SPLIT].")
+    ],
 ) -> None:
     """Train."""

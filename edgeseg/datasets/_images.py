@@ -29,7 +29,7 @@ def read_frame(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: missing, damaged, or no image.
     """
-    return np.asarray(_read(path, "RGB"))
+    return np.array(_read(path, "RGB"))
 
 
 def read_labels(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -43,9 +43,8 @@ def read_labels(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         raise InputError(f"{path} has {image.mode} pixels: labels are grey or palette images of class ids")
     labels = np.asarray(image).astype(np.uint8)
     if labels.shape != size:
-        raise InputError(
-            f"{path} is {labels.shape[0]}x{labels.shape[1]}, its image is {size[0]}x{size[1]}: make them match"
-        )
+        height, width = labels.shape
+        raise InputError(f"{path} is {height}x{width}, its image is {size[0]}x{size[1]}: make them match")
     return labels
 
 

@@ -1,8 +1,8 @@
 """A folder of images, with labels where there are some: ``folder:PATH[:SPLIT]``.
 
-Images (``.jpg .jpeg .png .bmp .webp``) stand in ``PATH/images/SPLIT`` or else ``PATH/SPLIT``. Their labels, if
-any, stand in ``PATH/labels/SPLIT`` as ``<stem>.png`` with one class id a pixel. Without a split the last part
-falls away. ``PATH/classes.json`` names the classes: a list of ``{"name": …, "color": [r, g, b]}``, or
+Images (``.jpg .jpeg .png .bmp .webp``) stand in ``PATH/images/SPLIT`` or else ``PATH/SPLIT``. Their labels,
+if any, stand in ``PATH/labels/SPLIT`` as ``<stem>.png`` with one class id a pixel. Without a split the last
+part falls away. ``PATH/classes.json`` names the classes: a list of ``{"name": …, "color": [r, g, b]}``, or
 ``{"classes": [that list], "ignore_index": id}``.
 """
 

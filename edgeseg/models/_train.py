@@ -55,7 +55,7 @@ class Recipe:
     seed: int = 0
     save_every: int = 250
     workers: int = 1
-    coarse: float = 0.6
+    coarse: float = 0.88
     stride: int = 8
 
 
@@ -129,8 +129,7 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 def _follow(average: nn.Module, network: nn.Module, step: int) -> None:
     """Move the running average towards ``network``; early on it forgets faster."""
     keep = min(AVERAGE, (1 + step) / (10 + step))
-    for name, value in average.state_dict().items():
-        new = network.state_dict()[name]
+    for value, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         if value.is_floating_point():
             value.lerp_(new, 1 - keep)
         else:

@@ -1,7 +1,6 @@
 """Activations: fused into the operator before where TFLite can, else in forms that XNNPACK takes.
 
-PReLU in int8: XNNPACK has none, so it becomes what it is made of (He et al., arXiv:1502.01852, eq. 1):
-y = max(x, 0) + a·min(x, 0).
+PReLU (arXiv:1502.01852, eq. 1) has no int8 kernel there, so it becomes a product, a clamp and a sum.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, attribute, shape, sole_user
 from edgeseg.export.tflite_writer.arithmetic import (
     CLAMP_1,
+    LEVELS,
     NONE,
     RELU,
     RELU6,
@@ -26,8 +26,8 @@ from edgeseg.export.tflite_writer.arithmetic import (
     requantize,
 )
 from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
-from edgeseg.export.tflite_writer.graph import NHWC, Graph, Placed
-from edgeseg.export.tflite_writer.scales import Scales
+from edgeseg.export.tflite_writer.graph import NHWC, Graph
+from edgeseg.export.tflite_writer.scales import Scales, slopes
 
 CLAMPS = {(0.0, np.inf): RELU, (0.0, 6.0): RELU6, (-1.0, 1.0): CLAMP_1}
 FIXED = Quantization((1 / 256,), -128)  # what LOGISTIC and SOFTMAX must write in int8
@@ -80,13 +80,7 @@ def _level(g: Graph, value: float, like: Tensor) -> Tensor:
     return g.file.constant(np.full([1] * len(like.shape), step, np.int8), like.quantization)
 
 
-def lower_LeakyRelu(g: Graph, node: ir.Node, scales: Scales) -> None:
-    x = g.read(node.inputs[0])
-    out = quantization(scales.of(node.outputs[0])) if x.tensor.dtype == "int8" else None
-    g.place(node.outputs[0], leaky(g, x.tensor, attribute(node, "alpha", 0.01), out), x.layout)
-
-
-def leaky(g: Graph, x: Tensor, slope: float, out: Quantization | None) -> Tensor:
+def _leaky(g: Graph, x: Tensor, slope: float, out: Quantization | None) -> Tensor:
     # XNNPACK takes no slope that cannot move even the lowest int8 step by half a step; such a slope is 0.
     if abs(slope) * (x.scale / out.scale[0] if out else 1.0) < (1 / 256 if out else 1e-30):
         return clamped(g, x, RELU, out)
@@ -94,37 +88,35 @@ def leaky(g: Graph, x: Tensor, slope: float, out: Quantization | None) -> Tensor
 
 
 def lower_PRelu(g: Graph, node: ir.Node, scales: Scales) -> None:
-    x, slopes = g.read(node.inputs[0]), _slopes(node)
+    x, given = g.read(node.inputs[0]), slopes(node)
     out = quantization(scales.of(node.outputs[0])) if x.tensor.dtype == "int8" else None
-    if (slopes == slopes.flat[0]).all():
-        g.place(node.outputs[0], leaky(g, x.tensor, float(slopes.flat[0]), out), x.layout)
+    if (given == given.flat[0]).all():
+        g.place(node.outputs[0], _leaky(g, x.tensor, float(given.flat[0]), out), x.layout)
         return
-    tensor = g.ordered(x, NHWC)
-    result = _prelu(g, tensor, slopes) if out is None else _prelu_int8(g, tensor, slopes, out)
+    if any(d != 1 for i, d in enumerate(given.shape[::-1]) if i != len(x.layout) - 2):
+        raise InputError(f"PRelu '{node.outputs[0].name}': slopes must be one, or one for each channel")
+    tensor, channels = g.ordered(x, NHWC), given.reshape(1, 1, -1)
+    if out is None:
+        result = g.op("PRELU", [tensor, g.file.constant(channels)], tensor.shape)
+    else:
+        result = _prelu_int8(g, tensor, channels[None], out)
     g.place(node.outputs[0], result)
 
 
-def _slopes(node: ir.Node) -> NDArray[np.float32]:
-    """One slope for each channel."""
-    assert node.inputs[0] is not None
-    given, rank = array(node.inputs[1]), len(shape(node.inputs[0]))
-    if given is None or any(d != 1 for i, d in enumerate(given.shape[::-1]) if i != rank - 2):
-        raise InputError(f"PRelu '{node.outputs[0].name}': its slopes must be constant, one or one for each channel")
-    return given.astype(np.float32).ravel()
+lower_LeakyRelu = lower_PRelu
 
 
-def _prelu(g: Graph, x: Tensor, slopes: NDArray[np.float32]) -> Tensor:
-    return g.op("PRELU", [x, g.file.constant(slopes.reshape(1, 1, -1))], x.shape)
-
-
-def _prelu_int8(g: Graph, x: Tensor, slopes: NDArray[np.float32], out: Quantization) -> Tensor:
-    positive = binary(g, "MUL", x, filled(g, 1.0, x), RELU, out)
-    if (slopes >= 0).all():
-        lowered = binary(g, "MUL", x, constant(g, -slopes.reshape(1, 1, 1, -1), x), RELU, out)
-        return binary(g, "SUB", positive, lowered, out=out)
-    below = binary(g, "MUL", x, filled(g, -1.0, x), RELU)
-    lowered = binary(g, "MUL", below, constant(g, slopes.reshape(1, 1, 1, -1), x), out=out)
-    return binary(g, "SUB", positive, lowered, out=out)
+def _prelu_int8(g: Graph, x: Tensor, given: NDArray[np.float32], out: Quantization) -> Tensor:
+    """y = x + (a − 1) · min(x, 0). Where no slope is above 1, that is x + max((a − 1) · x, 0)."""
+    tilt = constant(g, given - 1, x)
+    reach = max(1.0, float(np.abs(given - 1).max()) * x.scale / out.scale[0])
+    carried = quantization(out.scale[0] * reach)
+    if (given <= 1).all():
+        correction = binary(g, "MUL", x, tilt, RELU, carried)
+    else:
+        negative = Quantization((x.scale,), LEVELS)  # what is above 0 saturates to 0
+        correction = binary(g, "MUL", binary(g, "MUL", x, filled(g, 1.0, x), out=negative), tilt, out=carried)
+    return binary(g, "ADD", x, correction, out=out)
 
 
 def lower_Sigmoid(g: Graph, node: ir.Node, scales: Scales) -> None:

@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 
 from edgeseg.export.passes._rewrite import array, shape, sole_user
 from edgeseg.export.tflite_writer.activation import fuse
-from edgeseg.export.tflite_writer.arithmetic import NUMBER, binary, constant, maximum, quantization, requantize
+from edgeseg.export.tflite_writer.arithmetic import (
+    NUMBER,
+    as_number,
+    binary,
+    constant,
+    maximum,
+    quantization,
+    requantize,
+)
 from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
 from edgeseg.export.tflite_writer.graph import Graph, Layout, Placed
 from edgeseg.export.tflite_writer.scales import Scales
@@ -29,11 +37,10 @@ def lower_Mul(g: Graph, node: ir.Node, scales: Scales) -> None:
 
 
 def lower_Max(g: Graph, node: ir.Node, scales: Scales) -> None:
-    (first, *rest), layout = operands(g, node)
-    out = step_of(node.outputs[0], first, scales)
-    best = first if out is None else requantize(g, first, out)
+    tensors, layout = operands(g, node)
+    best, *rest = one_scale(g, tensors, node.outputs[0], scales)
     for other in rest:
-        best = maximum(g, best, other if out is None else requantize(g, other, out))
+        best = maximum(g, best, other)
     g.place(node.outputs[0], best, layout)
 
 
@@ -50,19 +57,34 @@ def step_of(output: ir.Value, x: Tensor, scales: Scales) -> Quantization | None:
     return quantization(scales.of(output)) if output.dtype == ir.DataType.FLOAT else NUMBER
 
 
+def one_scale(g: Graph, tensors: list[Tensor], output: ir.Value, scales: Scales) -> list[Tensor]:
+    """``tensors`` that are to be joined into ``output``; int8 ones come to one scale."""
+    different = {t.quantization for t in tensors}
+    if len(different) == 1:
+        return tensors
+    out = quantization(scales.of(output))
+    return [requantize(g, t, out) for t in tensors]
+
+
 def operands(g: Graph, node: ir.Node) -> tuple[list[Tensor], Layout]:
-    """The inputs of an element-wise ``node`` in one layout, rank and arithmetic."""
+    """The inputs of an element-wise ``node`` in one layout, rank and arithmetic; booleans may be negated."""
     values = [v for v in node.inputs if v is not None]
-    computed = {v: g.read(v) for v in values if array(v) is None}
+    computed = {v: g.values[v] if v.dtype == ir.DataType.BOOL else g.read(v) for v in values if array(v) is None}
     layout = max((p.layout for p in computed.values()), key=len)
     rank = max(len(shape(v)) for v in values)
     if rank > len(layout):
         layout = tuple(range(rank))
     tensors = {v: _ranked(g, p, layout) for v, p in computed.items()}
-    if len({t.dtype for t in tensors.values()}) > 1:
-        tensors = {v: g.real(t) for v, t in tensors.items()}
-    partner = next(iter(tensors.values()))
+    partner = _partner(g, tensors)
+    tensors = {v: as_number(g, t, partner) for v, t in tensors.items()}
     return [tensors[v] if v in tensors else constant(g, _array(v, layout), partner) for v in values], layout
+
+
+def _partner(g: Graph, tensors: dict[ir.Value, Tensor]) -> Tensor:
+    """A tensor in the arithmetic that all are to be brought into: that of the reals and integers, float32
+    where they differ."""
+    leading = [t for v, t in tensors.items() if v.dtype != ir.DataType.BOOL] or list(tensors.values())
+    return leading[0] if len({t.dtype for t in leading}) == 1 else g.real(leading[0])
 
 
 def _ranked(g: Graph, placed: Placed, layout: Layout) -> Tensor:
@@ -85,16 +107,26 @@ def _renamed(g: Graph, node: ir.Node) -> bool:
     it becomes the input tensor's quantization and costs nothing."""
     x, other = node.inputs[0], array(node.inputs[1])
     placed = g.values.get(x) if x is not None else None
-    if x is None or placed is None or other is None or np.unique(other).size != 1 or sole_user(x) is None:
+    if x is None or placed is None or other is None or np.unique(other).size != 1 or not _only_path(x):
         return False
     old, value = placed.tensor.quantization, float(other.flat[0])
-    if placed.tensor.dtype != "uint8" or old is None or placed.tensor not in g.inputs.values():
+    if placed.tensor.index not in {t.index for t in g.inputs.values()} or old is None:
         return False
     if node.op_type == "Mul" and value > 0:
-        new = Quantization((old.scale[0] * value,), old.zero)
+        new = Quantization((float(np.float32(old.scale[0] * value)),), old.zero)
     elif node.op_type == "Sub" and old.scale[0] == 1 and value in range(256 - old.zero):
         new = Quantization((1.0,), old.zero + int(value))
     else:
         return False
     g.place(node.outputs[0], g.file.renamed(placed.tensor, new), placed.layout)
+    return True
+
+
+def _only_path(value: ir.Value | None) -> bool:
+    """Whether nothing else reads ``value`` or what it was made from."""
+    while value is not None:
+        if sole_user(value) is None:
+            return False
+        source = value.producer()
+        value = source.inputs[0] if source is not None else None
     return True

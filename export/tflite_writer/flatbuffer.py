@@ -6,7 +6,7 @@ The schema is LiteRT's own (schema.fbs, as generated into ``ai_edge_litert.schem
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flatbuffers
@@ -70,6 +70,11 @@ class File:
             name, buffer = f"constant_{len(self._buffers) - 1}", len(self._buffers) - 1
             self._constants[key] = self._add(name, array.shape, str(array.dtype), quantization, buffer)
         return self._constants[key]
+
+    def renamed(self, tensor: Tensor, quantization: Quantization) -> Tensor:
+        """``tensor`` itself, its stored values from now on standing for other reals."""
+        self._tensors[tensor.index].quantization = _parameters(quantization)
+        return replace(tensor, quantization=quantization)
 
     def operator(self, kind: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], options: Any = None) -> None:
         """Append builtin operator ``kind``; ``options`` is the schema's ``…OptionsT`` object."""

@@ -41,6 +41,7 @@ class Graph:
     def __init__(self, half: bool) -> None:
         self.file = File()
         self.half = half
+        self.inputs: dict[str, Tensor] = {}
         self.values: dict[ir.Value, Placed] = {}
         self.done: set[ir.Node] = set()  # lowered together with another node
         self._made: dict[str, Tensor] = {}
@@ -89,6 +90,8 @@ class Graph:
             return self._constant(value)
         if placed.tensor.dtype == "uint8" and placed.tensor.quantization:
             return replace(placed, tensor=self.real(placed.tensor))
+        if placed.negated:
+            return replace(placed, tensor=self.opposite(placed.tensor), negated=False)
         return placed
 
     def nhwc(self, value: ir.Value | None) -> Tensor:
@@ -122,6 +125,11 @@ class Graph:
         if tensor.quantization is None:
             return tensor
         return self.op("DEQUANTIZE", [tensor], tensor.shape, schema.DequantizeOptionsT(), dtype="float32")
+
+    def opposite(self, x: Tensor) -> Tensor:
+        """1 − x, of the numbers 0 and 1."""
+        one = self.file.constant(np.ones([1] * len(x.shape), x.dtype), x.quantization)
+        return self.op("SUB", [one, x], x.shape, schema.SubOptionsT())
 
     def _constant(self, value: ir.Value) -> Placed:
         values = array(value)

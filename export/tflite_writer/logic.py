@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
-from edgeseg.export.passes._rewrite import array, shape
+from edgeseg.export.passes._rewrite import array
 from edgeseg.export.tflite_writer.arithmetic import (
-    as_number,
     binary,
+    constant,
     equal_integers,
     less,
-    number,
-    opposite,
-    requantize,
 )
-from edgeseg.export.tflite_writer.elementwise import operands, step_of
+from edgeseg.export.tflite_writer.elementwise import one_scale, operands
 from edgeseg.export.tflite_writer.flatbuffer import Tensor
 from edgeseg.export.tflite_writer.graph import Graph, Layout
 from edgeseg.export.tflite_writer.scales import Scales
@@ -78,7 +74,7 @@ def _masks(g: Graph, node: ir.Node, wanted: bool) -> tuple[list[Tensor], Layout]
     """The two masks, 1 where the input is ``wanted``."""
     tensors, layout = operands(g, node)
     return [
-        opposite(g, t) if _is_negated(g, v) == wanted else t for t, v in zip(tensors, node.inputs, strict=True)
+        g.opposite(t) if _is_negated(g, v) == wanted else t for t, v in zip(tensors, node.inputs, strict=True)
     ], layout
 
 
@@ -88,7 +84,32 @@ def _is_negated(g: Graph, value: ir.Value | None) -> bool:
 
 
 def lower_Where(g: Graph, node: ir.Node, scales: Scales) -> None:
-    """mask · x + (1 − mask) · y: each product is a value or 0, so the sum is one of the two, exactly."""
-    output = node.outputs[0]
+    """mask · x + (1 − mask) · y: of the products one is a value and one is 0, so the sum is exact."""
+    output, values = node.outputs[0], list(node.inputs[1:])
     (mask, x, y), layout = operands(g, node)
-    chosen = {"mask": mask}
+    if _is_negated(g, node.inputs[0]):
+        x, y, values = y, x, values[::-1]
+    if output.dtype != ir.DataType.FLOAT:
+        result = _chosen_integer(g, mask, x, y, values)
+    else:
+        parts = [(t, m) for t, m, v in ((x, mask, values[0]), (y, None, values[1])) if not _is_zero(v)]
+        taken = one_scale(g, [t for t, _ in parts], output, scales)
+        gated = [binary(g, "MUL", t, m or g.opposite(mask)) for t, (_, m) in zip(taken, parts, strict=True)]
+        result = binary(g, "ADD", *gated) if len(gated) == 2 else gated[0]
+    g.place(output, result, layout)
+
+
+def _chosen_integer(g: Graph, mask: Tensor, x: Tensor, y: Tensor, values: list[ir.Value | None]) -> Tensor:
+    """y + mask · (x − y)"""
+    known = [array(v) for v in values]
+    if known[0] is not None and known[1] is not None:
+        difference = constant(g, (known[0] - known[1]).reshape([1] * len(mask.shape)), mask)
+    else:
+        difference = binary(g, "SUB", x, y)
+    moved = binary(g, "MUL", mask, difference)
+    return moved if _is_zero(values[1]) else binary(g, "ADD", moved, y)
+
+
+def _is_zero(value: ir.Value | None) -> bool:
+    known = array(value)
+    return known is not None and not known.any()

@@ -1,0 +1,48 @@
+"""TFLite on the CPU: LiteRT, or its predecessor tflite-runtime, with XNNPACK's kernels."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from edgeseg.errors import ArtifactError, MissingExtra
+from edgeseg.manifest import Manifest
+from edgeseg.runtimes._runtime import Feeds, Outputs
+
+try:
+    from ai_edge_litert.interpreter import Interpreter
+except ImportError:
+    try:
+        from tflite_runtime.interpreter import Interpreter
+    except ImportError:
+        raise MissingExtra("target tflite", "ai-edge-litert", "tflite") from None
+
+
+class Runtime:
+    """``model.tflite`` in one interpreter, which runs on all cores (``threads`` None) and takes one caller at a
+    time: interpreters are not thread-safe, and a second one would share the cores and double the weights."""
+
+    def __init__(self, folder: Path, manifest: Manifest, threads: int | None) -> None:
+        self._lock = threading.Lock()
+        try:
+            self._interpreter: Any = Interpreter(
+                str(folder / "model.tflite"), num_threads=threads or len(os.sched_getaffinity(0))
+            )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ArtifactError(f"{folder}: TFLite does not take model.tflite: {error}") from None
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        self._inputs = {d["name"]: d["index"] for d in inputs}
+        self._outputs = {d["name"]: d["index"] for d in outputs}
+
+    def run(self, feeds: Feeds) -> Outputs:
+        with self._lock:
+            for name, values in feeds.items():
+                self._interpreter.set_tensor(self._inputs[name], values)
+            self._interpreter.invoke()
+            return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+
+    def close(self) -> None:
+        self._interpreter = None

@@ -1,0 +1,164 @@
+"""Artifacts: written whole, read with suspicion, unknown keys kept, newer schemas and altered files refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeseg import artifact
+from edgeseg.errors import ArtifactError
+from edgeseg.manifest import SCHEMA, FileEntry, Manifest, ModelEntry, Weights
+from edgeseg.spec import ClassSpec, Preprocess, TensorSpec
+
+text = st.text(max_size=20)
+size = st.integers(1, 4096)
+manifests = st.builds(
+    Manifest,
+    model=st.builds(
+        ModelEntry, text, text, text, st.integers(0, 10**9), st.floats(0, 1e4), text, st.builds(Weights, text, text)
+    ),
+    target=text,
+    precision=st.sampled_from(["fp32", "fp16", "int8"]),
+    inputs=st.tuples(st.builds(TensorSpec, text, st.tuples(size, size, size, size), text)),
+    outputs=st.tuples(st.builds(TensorSpec, text, st.tuples(size, size, size), text)),
+    preprocess=st.builds(Preprocess, st.tuples(size, size), *[st.tuples(*[st.floats(-500, 500)] * 3)] * 2, text),
+    classes=st.lists(st.builds(ClassSpec, text, st.tuples(*[st.integers(0, 255)] * 3)), max_size=4).map(tuple),
+    ignore_index=st.none() | st.integers(0, 255),
+    files=st.dictionaries(st.sampled_from(["model.xml", "golden.npz"]), st.builds(FileEntry, text, st.integers(0, 10**12))),
+    calibration=st.none() | st.dictionaries(text, st.integers()),
+    toolchain=st.dictionaries(text, text),
+    device=st.none() | st.dictionaries(text, text),
+    onnx_sha256=text,
+    created=text,
+    extra=st.dictionaries(text.map(lambda k: f"x-{k}"), st.integers() | text),
+)
+
+
+@given(manifests)
+def test_manifest_round_trip(manifest: Manifest) -> None:
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=400)
+@given(manifests, st.data())
+def test_a_manifest_of_wrong_types_is_refused_or_read(manifest: Manifest, data: st.DataObject) -> None:
+    document = json.loads(manifest.to_json())
+    key = data.draw(st.sampled_from(sorted(document)))
+    document[key] = data.draw(json_values)
+    try:
+        Manifest.from_json(json.dumps(document))
+    except ArtifactError as error:
+        assert "\n" not in str(error)
+
+
+@given(st.text())
+def test_any_text_is_refused_or_read(content: str) -> None:
+    with pytest.raises(ArtifactError):
+        Manifest.from_json(content)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/b", "..", "", "a\\b", "manifest.json"])
+def test_file_names_stay_in_the_folder(name: str) -> None:
+    document = json.loads(_manifest(Path()).to_json())
+    document["files"] = {name: {"sha256": "0", "bytes": 1}}
+    with pytest.raises(ArtifactError, match="leaves the artifact's folder"):
+        Manifest.from_json(json.dumps(document))
+
+
+def _manifest(folder: Path, files: list[str] | None = None) -> Manifest:
+    return Manifest(
+        model=ModelEntry("enet", "paper", "semantic", 1, 0.1, "arXiv:1606.02147", Weights("random:0", "0" * 64)),
+        target="openvino", precision="fp32",
+        inputs=(TensorSpec("frame", (1, 2, 3, 3), "uint8"),), outputs=(TensorSpec("labels", (1, 2, 3), "uint8"),),
+        preprocess=Preprocess((2, 3)), classes=(ClassSpec("road", (1, 2, 3)),), ignore_index=None,
+        files=artifact.entries(folder, files or []), calibration=None, toolchain={}, device=None,
+        onnx_sha256="0" * 64, created="2026-11-24T00:00:00+00:00",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "artifact"
+    with artifact.whole_folder(path) as temporary:
+        (temporary / "model.bin").write_bytes(bytes(range(200)))
+        name = artifact.write_golden(temporary, {"frame": np.zeros((1, 2, 3, 3), np.uint8)})
+        manifest = _manifest(temporary, ["model.bin", name])
+        (temporary / "manifest.json").write_text(manifest.to_json())
+    return path
+
+
+def test_reads_what_was_written(folder: Path) -> None:
+    opened = artifact.load(folder)
+    assert opened.manifest.files["model.bin"].bytes == 200
+    assert opened.golden()["frame"].shape == (1, 2, 3, 3)
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["artifact"]
+
+
+@settings(max_examples=60)
+@given(position=st.integers(0, 199), value=st.integers(1, 255))
+def test_any_altered_byte_is_refused(tmp_path_factory: pytest.TempPathFactory, position: int, value: int) -> None:
+    path = tmp_path_factory.mktemp("a") / "artifact"
+    with artifact.whole_folder(path) as temporary:
+        content = bytearray(range(200))
+        (temporary / "model.bin").write_bytes(content)
+        (temporary / "manifest.json").write_text(_manifest(temporary, ["model.bin"]).to_json())
+    content[position] ^= value
+    (path / "model.bin").write_bytes(content)
+    with pytest.raises(ArtifactError, match="does not have the hash"):
+        artifact.load(path)
+
+
+def test_truncated_missing_and_linked_files_are_refused(folder: Path) -> None:
+    file = folder / "model.bin"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ArtifactError, match="has 100 bytes, its manifest says 200"):
+        artifact.load(folder)
+    file.unlink()
+    with pytest.raises(ArtifactError, match=r"model\.bin is missing"):
+        artifact.load(folder)
+    outside = folder.parent / "outside"
+    outside.write_bytes(bytes(range(200)))
+    file.symlink_to(outside)
+    with pytest.raises(ArtifactError, match="or a link"):
+        artifact.load(folder)
+
+
+def test_a_newer_schema_says_so(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace(f'"schema": {SCHEMA}', f'"schema": {SCHEMA + 1}'))
+    with pytest.raises(ArtifactError, match=rf"has schema {SCHEMA + 1}, this edgeseg reads schema {SCHEMA}: update"):
+        artifact.load(folder)
+
+
+def test_unknown_keys_are_kept(folder: Path) -> None:
+    document = json.loads((folder / "manifest.json").read_text()) | {"fleet": {"robot": 7}}
+    kept = json.loads(Manifest.from_json(json.dumps(document)).to_json())
+    assert kept == document
+
+
+def test_a_golden_file_with_pickled_objects_is_refused(folder: Path) -> None:
+    np.savez(folder / "golden.npz", frame=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        artifact.Artifact(folder, _manifest(folder)).golden()
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_an_interrupted_write_leaves_the_old_artifact(folder: Path, interruption: BaseException) -> None:
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    with pytest.raises((KeyboardInterrupt, OSError)), artifact.whole_folder(folder) as temporary:
+        (temporary / "half").write_bytes(b"written")
+        raise interruption
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert [p.name for p in folder.parent.iterdir()] == ["artifact"]

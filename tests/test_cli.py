@@ -1,0 +1,357 @@
+"""The command line, end to end on real engines: what it prints, what it writes, how it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from edgeseg import models
+from edgeseg.cli import main
+from edgeseg.datasets import open_dataset
+from edgeseg.runtimes import open_artifact, targets
+
+SIZE = (64, 96)
+DATA = "streets:6@64x96:val"
+RUN_KEYS = {"artifact", "model", "target", "precision"}
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ENet with fresh weights and the batch statistics of real frames, so that its activations are sane."""
+    torch.manual_seed(1)
+    network = models.file("enet").build(11, "paper").train()
+    for module in network.modules():
+        if isinstance(module, nn.PReLU):
+            nn.init.uniform_(module.weight, -0.2, 1.2)
+    data = open_dataset("streets:8@64x96:train")
+    frames = torch.stack([torch.from_numpy(data[i].frame).permute(2, 0, 1) / 255 for i in range(8)])
+    for _ in range(8):
+        network(frames)
+    path = tmp_path_factory.mktemp("weights") / "enet.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def artifacts(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Built by the command line itself, for two targets."""
+    out = tmp_path_factory.mktemp("build")
+    options = ["--weights", str(checkpoint), "--size", "64x96", "--data", DATA, "--out", str(out)]
+    done = edgeseg("build", "enet", *options, "--target", "onnxruntime", "--target", "openvino", "--json")
+    assert done.returncode == 0, done.stderr
+    return [Path(found["artifact"]) for found in json.loads(done.stdout)["artifacts"]]
+
+
+def edgeseg(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run in a process of its own, as a shell does."""
+    command = [sys.executable, "-c", "from edgeseg.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Run in this process, which has PyTorch loaded: exit status, stdout, stderr."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(a) for a in arguments])
+        return (int(caught.value.code or 0), *capfd.readouterr())
+
+    return run
+
+
+def test_help_names_every_command(cli: Cli) -> None:
+    status, out, err = cli()
+    assert (status, err) == (0, "")
+    for command in ("demo", "models", "build", "check", "bench", "run", "train", "verify", "doctor"):
+        assert f" {command} " in out
+
+
+def test_models(cli: Cli) -> None:
+    status, out, _ = cli("models", "--json")
+    document = json.loads(out)
+    assert (status, document["schema"]) == (0, 1)
+    assert [model["name"] for model in document["models"]] == models.names()
+    assert "arXiv:1606.02147" in cli("models")[1]
+
+
+def test_build_writes_what_it_names(artifacts: list[Path]) -> None:
+    names = [f"enet-64x96-{target}-fp32" for target in ("onnxruntime", "openvino")]
+    assert [path.name for path in artifacts] == names
+    folder = artifacts[0].parent
+    assert sorted(path.name for path in folder.iterdir()) == [*names, "onnx"]
+
+
+def test_check(artifacts: list[Path], cli: Cli) -> None:
+    status, out, _ = cli("check", *artifacts, "--data", DATA, "--limit", "3", "--json")
+    document = json.loads(out)
+    assert (status, document["schema"], len(document["runs"])) == (0, 1, 2)
+    for run in document["runs"]:
+        assert set(run) == RUN_KEYS | {"parity"}
+        assert run["parity"]["agreement"] > 0.999
+        assert (run["parity"]["metric"], run["parity"]["images"], run["parity"]["passed"]) == (
+            "miou",
+            3,
+            True,
+        )
+
+
+def test_check_over_the_gate_is_status_1(
+    artifacts: list[Path], checkpoint: Path, tmp_path: Path, cli: Cli
+) -> None:
+    """An engine that its manifest says was made from other weights."""
+    other, altered = tmp_path / "other.pth", tmp_path / artifacts[0].name
+    state = torch.load(checkpoint, weights_only=True)
+    state["transposed_conv.weight"] = state["transposed_conv.weight"].flip(1)
+    torch.save(state, other)
+    shutil.copytree(artifacts[0], altered)
+    manifest = json.loads((altered / "manifest.json").read_text())
+    manifest["model"]["weights"]["sha256"] = models.load("enet", other).weights.sha256
+    (altered / "manifest.json").write_text(json.dumps(manifest))
+    status, out, err = cli("check", altered, artifacts[1], "--data", DATA, "--weights", other, "--limit", "2")
+    assert status == 2
+    assert "is not the checkpoint" in err
+    status, out, err = cli("check", altered, "--data", DATA, "--weights", other, "--limit", "2")
+    assert (status, last_line(err)) == (1, f"error: 1 of 1 artifacts over the gate: {altered}")
+    assert "FAILED" in out
+
+
+def test_bench(artifacts: list[Path], cli: Cli) -> None:
+    status, out, _ = cli("bench", artifacts[0], "--seconds", "0.2", "--threads", "1", "--json")
+    run = json.loads(out)["runs"][0]
+    assert status == 0
+    assert set(run) >= RUN_KEYS | {"latency_ms", "fps", "throughput_fps", "stages_ms", "size_mb", "validity"}
+    assert 0 < run["latency_ms"]["p50"] <= run["latency_ms"]["p99"]
+    assert run["validity"]["threads"] == 1
+
+
+def test_run_draws_and_labels_frames_of_any_size(artifacts: list[Path], tmp_path: Path, cli: Cli) -> None:
+    source, out = tmp_path / "photos", tmp_path / "out"
+    source.mkdir()
+    frame = open_dataset(DATA)[0].frame
+    Image.fromarray(frame).save(source / "exact.png")
+    Image.fromarray(frame).resize((144, 80)).save(source / "wide.jpg")
+    status, printed, _ = cli("run", artifacts[0], source, "--out", out)
+    assert (status, printed) == (0, f"2 overlays and label maps in {out}\n")
+    assert sorted(p.name for p in out.iterdir()) == [
+        f"{stem}-{kind}.png" for stem in ("exact", "wide") for kind in ("labels", "overlay")
+    ]
+    with open_artifact(artifacts[0]) as engine:
+        np.testing.assert_array_equal(np.asarray(Image.open(out / "exact-labels.png")), engine.segment(frame))
+    assert Image.open(out / "wide-labels.png").size == Image.open(out / "wide-overlay.png").size == (144, 80)
+    assert cli("run", artifacts[0], source / "exact.png", "--out", out)[1].startswith("1 overlays")
+
+
+def test_run_reads_videos(artifacts: list[Path], tmp_path: Path, cli: Cli) -> None:
+    cv2 = pytest.importorskip("cv2")
+    video = tmp_path / "drive.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 64))
+    for i in range(3):
+        writer.write(np.ascontiguousarray(open_dataset(DATA)[i].frame[..., ::-1]))
+    writer.release()
+    status, printed, _ = cli("run", artifacts[0], video, "--out", tmp_path / "out")
+    assert (status, printed) == (0, f"3 overlays and label maps in {tmp_path / 'out'}\n")
+    assert (tmp_path / "out" / "drive-000002-overlay.png").exists()
+
+
+def test_verify(artifacts: list[Path], tmp_path: Path, cli: Cli) -> None:
+    status, out, _ = cli("verify", *artifacts, "--json")
+    found = json.loads(out)["artifacts"]
+    assert status == 0
+    assert [a["passed"] for a in found] == [True, True]
+    assert all(v["built"] == v["installed"] for a in found for v in a["versions"].values())
+    broken = shutil.copytree(artifacts[0], tmp_path / "broken")
+    (broken / "model.onnx").write_bytes((broken / "model.onnx").read_bytes()[:-1])
+    status, out, err = cli("verify", broken, artifacts[1], "--json")
+    assert [a["passed"] for a in json.loads(out)["artifacts"]] == [False, True]
+    assert (status, err.count("\n")) == (2, 1)
+    assert "model.onnx has" in err
+
+
+def test_doctor_tells_of_every_target(cli: Cli) -> None:
+    status, out, _ = cli("doctor", "--json")
+    checks = json.loads(out)["checks"]
+    assert status == 0
+    assert {c["name"].removeprefix("target ") for c in checks if c["kind"] == "target"} == set(targets())
+    assert all(c["ok"] or c["found"] or c["mend"] for c in checks)
+    assert {"target", "extra", "cpu", "device", "power", "clock"} == {c["kind"] for c in checks}
+
+
+def test_doctor_names_the_command_that_brings_a_target(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "edgeseg.runtimes.onnxruntime", raising=False)
+    checks = {c["name"]: c for c in json.loads(cli("doctor", "--json")[1])["checks"]}
+    assert checks["target onnxruntime"]["ok"] is False
+    assert checks["target onnxruntime"]["mend"] == "pip install 'edgeseg[onnxruntime]'"
+
+
+def last_line(text: str) -> str:
+    return text.rstrip("\n").rpartition("\n")[2]
+
+
+BUILD = ("build", "enet", "--out", "{tmp}/out", "--weights", "{checkpoint}", "--size", "64x96")
+BAD: dict[str, tuple[tuple[str, ...], str]] = {
+    "no such command": (("biuld",), "No such command 'biuld'"),
+    "no such option": (("models", "--jason"), "No such option: --jason"),
+    "argument left out": (("check", "--data", DATA), "Missing argument"),
+    "option left out": (("check", "{artifact}"), "Missing option '--data'"),
+    "number that is none": ((*BUILD, "--calib-images", "many"), "'many' is not a valid int"),
+    "model": (("build", "unet", "--out", "{tmp}/out"), "unknown model 'unet': use one of enet"),
+    "target": ((*BUILD, "--target", "coreml"), "unknown target 'coreml': use one of onnxruntime, openvino"),
+    "precision": ((*BUILD, "--precision", "int4"), "unknown precision 'int4': use one of fp32, fp16, int8"),
+    "output": ((*BUILD, "--output", "masks"), "unknown output 'masks': use one of labels, logits, both"),
+    "variant": ((*BUILD, "--variant", "deep"), "enet has no variant 'deep': use one of paper, overlap"),
+    "size": (("build", "enet", "--size", "64"), "--size wants HEIGHTxWIDTH"),
+    "zero size": (("build", "enet", "--size", "0x64"), "--size wants HEIGHTxWIDTH"),
+    "frame": (("build", "enet", "--frame", "axb"), "--frame wants HEIGHTxWIDTH"),
+    "stride": ((*BUILD, "--size", "65x96"), "multiples of 8, not 65x96"),
+    "classes file": (("build", "enet", "--classes", "{tmp}/none.txt"), "--classes {tmp}/none.txt is neither"),
+    "too many classes": (("build", "enet", "--classes", "999"), "--classes must be 1 to 255, not 999"),
+    "other number of classes": ((*BUILD, "--classes", "5"), "was trained for 11 classes, not 5"),
+    "no checkpoint": (("build", "enet", "--weights", "{tmp}/none.pth"), "no checkpoint at {tmp}/none.pth"),
+    "checkpoint that is none": (("build", "enet", "--weights", "{text}"), "is no checkpoint that can be read"),
+    "checkpoint of another network": (("build", "enet", "--weights", "{other}"), "missing: initial_block."),
+    "int8 without data": ((*BUILD, "--precision", "int8"), "int8 needs images to calibrate on: give --data"),
+    "data kind": ((*BUILD, "--data", "photos:{tmp}"), "unknown data kind 'photos'"),
+    "no data": ((*BUILD, "--data", "folder:{tmp}/none"), "no folder at '{tmp}/none'"),
+    "empty data": ((*BUILD, "--precision", "int8", "--data", "folder:{tmp}"), "no images (.bmp .jpeg"),
+    "unreadable data": ((*BUILD, "--precision", "int8", "--data", "folder:{bad_images}"), "cannot be read as an image"),
+    "no calibration": ((*BUILD, "--precision", "int8", "--data", DATA, "--calib-images", "0"), "at least 1"),
+    "no artifact": (("bench", "{tmp}"), "{tmp} is not an artifact"),
+    "seconds": (("bench", "{artifact}", "--seconds", "-1"), "seconds must be positive"),
+    "threads": (("bench", "{artifact}", "--threads", "0"), "threads must be at least 1"),
+    "limit": (("check", "{artifact}", "--data", DATA, "--limit", "0"), "--limit must be at least 1"),
+    "no source": (("run", "{artifact}", "{tmp}/none.png"), "no image, folder, video or camera at"),
+    "empty source": (("run", "{artifact}", "{tmp}"), "no images in {tmp}"),
+    "damaged source": (("run", "{artifact}", "{bad_images}/bad.png"), "bad.png cannot be read"),
+    "source of text": (("run", "{artifact}", "{text}"), "does not open as an image, video or camera"),
+    "newer manifest": (("verify", "{newer}"), "has schema 99, this edgeseg reads schema 1: update edgeseg"),
+    "altered file": (("run", "{altered}", "{tmp}/x.png"), "model.onnx does not have the hash"),
+    "out is a file": ((*BUILD, "--out", "{text}"), "{text}"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def places(
+    artifacts: list[Path], checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """The paths that the table of bad input speaks of, but ``tmp``."""
+    root = tmp_path_factory.mktemp("places")
+    (root / "text").write_text("no checkpoint, no image")
+    torch.save({"conv.weight": torch.zeros(3, 3)}, root / "other.pth")
+    (root / "images").mkdir()
+    (root / "images" / "bad.png").write_bytes(b"\x89PNG\r\n")
+    for name in ("newer", "altered"):
+        shutil.copytree(artifacts[0], root / name)
+    manifest = json.loads((root / "newer" / "manifest.json").read_text())
+    (root / "newer" / "manifest.json").write_text(json.dumps({**manifest, "schema": 99}))
+    content = bytearray((root / "altered" / "model.onnx").read_bytes())
+    content[-1] ^= 1
+    (root / "altered" / "model.onnx").write_bytes(content)
+    names = {"other": "other.pth", "bad_images": "images"}
+    paths = {
+        key: str(root / names.get(key, key)) for key in ("text", "other", "bad_images", "newer", "altered")
+    }
+    return {**paths, "checkpoint": str(checkpoint), "artifact": str(artifacts[0])}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_status_2(
+    case: str, places: dict[str, str], tmp_path: Path, cli: Cli
+) -> None:
+    arguments, message = BAD[case]
+    known = {**places, "tmp": str(tmp_path)}
+    status, out, err = cli(*(argument.format(**known) for argument in arguments))
+    assert (status, out) == (2, "")
+    lines = [line for line in err.splitlines() if line not in ("capture and rewrite", "calibrate")]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    assert message.format(**known) in lines[0]
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_a_missing_package_names_the_command_that_brings_it(tmp_path: Path) -> None:
+    """The command line in an interpreter that has neither PyTorch nor OpenVINO."""
+    code = "import sys; sys.modules.update(dict.fromkeys(sys.argv.pop(1).split(','))); from edgeseg.cli import main; main()"
+    for missing, arguments, command in (
+        ("torch", ("models",), "pip install 'edgeseg[export]'"),
+        ("cv2", ("run", "{artifact}", "0"), "pip install 'edgeseg[video]'"),
+    ):
+        run = [sys.executable, "-c", code, missing, *(a.format(artifact=tmp_path) for a in arguments)]
+        done = subprocess.run(run, capture_output=True, text=True, check=False)
+        if missing == "cv2":  # the artifact is looked at first
+            assert "is not an artifact" in done.stderr
+            continue
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert command in done.stderr
+
+
+def build_command(checkpoint: Path, out: Path, target: str) -> list[str]:
+    return [
+        "build",
+        "enet",
+        "--weights",
+        str(checkpoint),
+        "--size",
+        "64x96",
+        "--target",
+        target,
+        "--out",
+        str(out),
+    ]
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_a_full_disk_leaves_nothing_half_written(target: str, checkpoint: Path, tmp_path: Path) -> None:
+    """Simulated by a limit on file size, which fails the same writes."""
+    limit = 200_000
+    done = edgeseg(
+        *build_command(checkpoint, tmp_path / "out", target),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert "no space left" in last_line(done.stderr)
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
+
+
+def test_ctrl_c_leaves_nothing_half_written(checkpoint: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from edgeseg.cli import main; main()"]
+    command += build_command(checkpoint, tmp_path / "out", "onnxruntime")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("compile"):
+                break
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 2
+    assert rest == "error: interrupted; nothing half-written is left\n"
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    code = "from edgeseg.cli import main; main(['doctor', '--json'])"
+    done = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -c "{code}" | true'], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
