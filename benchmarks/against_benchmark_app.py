@@ -1,11 +1,11 @@
 """Our clock against OpenVINO's: ``python -m edgeseg.benchmarks.against_benchmark_app ARTIFACT``.
 
-Both measure the same ``model.xml`` on the same golden frame with the properties that runtimes/openvino.py sets,
-synchronously, each in a process of its own. The two take turns of two seconds, the other one stopped meanwhile
-(SIGSTOP), so that whatever else the machine does happens to both; the frame that a stop cuts does not move a median.
-benchmark_app's figure is OpenVINO's own request latency; ours is the whole Python call, a little more by nature.
-Document: docs.openvino.ai, "Benchmark Tool". Properties go in by ``-load_config``, since its command line takes a
-number of threads only without a performance hint.
+Both measure the same ``model.xml`` on the same golden frame with the properties that runtimes/openvino.py
+sets, synchronously, each in a process of its own. The two take turns of half a second, the other one stopped
+meanwhile (SIGSTOP), so that whatever else the machine does happens to both, and stops cut as many frames of
+each. benchmark_app's figure is OpenVINO's own request latency; ours is the whole Python call, a little more
+by nature. Document: docs.openvino.ai, "Benchmark Tool". Properties go in by ``-load_config``, since its
+command line takes a number of threads only without a performance hint.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from edgeseg.benchmarks import latency
 from edgeseg.errors import EdgesegError, InputError
 
 BENCHMARK_APP = "from openvino.tools.benchmark.main import main; main()"
-TURN_S = 2.0
+TURN_S = 0.5
 
 Done = subprocess.CompletedProcess[str]
 
@@ -49,7 +49,10 @@ def compare(artifact: Path, *, rounds: int = 3, seconds: float = 20.0, threads: 
 def _round(opened: Artifact, index: int, seconds: float, threads: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        commands = [latency.command(opened.path, seconds, threads), _benchmark_app(opened, folder, seconds, threads)]
+        commands = [
+            latency.command(opened.path, seconds, threads),
+            _benchmark_app(opened, folder, seconds, threads),
+        ]
         # Who starts first alternates.
         ours, theirs = turn_about(commands) if index % 2 == 0 else reversed(turn_about(commands[::-1]))
         if theirs.returncode:
@@ -60,11 +63,25 @@ def _round(opened: Artifact, index: int, seconds: float, threads: int) -> tuple[
 
 
 def _benchmark_app(opened: Artifact, folder: Path, seconds: float, threads: int) -> list[str]:
-    properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads)}
+    properties = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": str(threads),
+    }
     frame, config = folder / "frame.npy", folder / "config.json"
     np.save(frame, opened.golden()["frame"])
     config.write_text(json.dumps({"CPU": properties}), encoding="utf-8")
-    command = [sys.executable, "-c", BENCHMARK_APP, "-m", str(opened.path / "model.xml"), "-d", "CPU", "-api", "sync"]
+    command = [
+        sys.executable,
+        "-c",
+        BENCHMARK_APP,
+        "-m",
+        str(opened.path / "model.xml"),
+        "-d",
+        "CPU",
+        "-api",
+        "sync",
+    ]
     command += ["-load_config", str(config), "-i", f"frame:{frame}", "-t", str(max(1, round(seconds)))]
     return [*command, "-report_type", "no_counters", "-json_stats", "-report_folder", str(folder)]
 

@@ -1,8 +1,9 @@
-"""How fast an engine answers, frame by frame, as one stream: ``python -m edgeseg.benchmarks.latency ARTIFACT``.
+"""How fast an engine answers, frame by frame: ``python -m edgeseg.benchmarks.latency ARTIFACT``.
 
-Each artifact is measured in a process of its own, which loads the artifact's runtime and nothing else, so that
-one engine's memory and threads do not touch the next one's figures. Frames run back to back; the clock is read
-once between two frames, so a frame's time is the whole call: input binding, inference, outputs copied out.
+Each artifact is measured in a process of its own, which loads the artifact's runtime and nothing else, so
+that one engine's memory and threads do not touch the next one's figures. Frames run back to back as one
+stream; the clock is read once between two frames, so a frame's time is the whole call: input binding,
+inference, outputs copied out.
 Percentiles are nearest-rank, as in OpenVINO's benchmark_app and MLPerf's LoadGen: each was really seen.
 """
 
@@ -36,7 +37,7 @@ from edgeseg.runtimes import Engine, open_artifact
 from edgeseg.runtimes._selftest import selftest
 
 LEAST_FRAMES = 30
-# Steady: two consecutive windows' medians within 5 %. A window is at least 5 frames and a quarter of a second.
+# Steady: two consecutive windows' medians within 5 %; a window is at least 5 frames and 0.25 s.
 WINDOW_S, WINDOW_FRAMES, STEADY, WARM_UP_S = 0.25, 5, 0.05, 5.0
 STAGE_S = 0.05
 
@@ -45,19 +46,24 @@ Call = Callable[[], object]
 
 
 def bench(
-    artifact: str | Path, *, seconds: float = 3.0, threads: int | None = None, progress: Progress | None = None
+    artifact: str | Path,
+    *,
+    seconds: float = 3.0,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure ``artifact`` on its golden frame, in a fresh process.
 
-    Warms up until two consecutive windows' medians lie within 5 %, for at most 5 s; then measures for ``seconds``
-    and at least 30 frames. ``threads`` None leaves their number to the target.
+    Warms up until two consecutive windows' medians lie within 5 %, for at most 5 s; then measures for
+    ``seconds`` and at least 30 frames. ``threads`` None leaves their number to the target.
 
     Returns the parts of a run that design §5 names:
         latency_ms: p50, p90, p99 (nearest-rank), mean, and the number of frames n.
         fps: 1000 / p50, the rate of the typical frame.
         throughput_fps: frames over the whole time of one back-to-back stream; spikes count.
-        stages_ms: medians of ``preprocess`` (the feed from the frame: contiguity, batch axis), ``infer`` (p50),
-            ``postprocess`` (labels out of the outputs). Resizing, normalisation and argmax are in the graph.
+        stages_ms: medians of ``preprocess`` (the feed from the frame: contiguity, batch axis), ``infer``
+            (p50), ``postprocess`` (labels out of the outputs). Resizing, normalisation and argmax are in the
+            graph.
         peak_memory_mb: growth of the peak resident set from before the artifact was opened, the runtime's
             libraries included; None where the system does not tell. MB are 10⁶ bytes.
         size_mb: the vendor's files.
@@ -119,9 +125,7 @@ def measure(artifact: Path, seconds: float, threads: int | None) -> dict[str, An
         peak = memory_mb("VmHWM")
         selftest(engine.run, opened)
         stages = _stages(engine, golden, durations)
-    stamp = validity.stamp(
-        before, after, durations, steady=warm.steady, threads=threads, toolchain=manifest.toolchain
-    )
+    stamp = validity.stamp(before, after, durations, steady=warm.steady, threads=threads, toolchain=manifest.toolchain)
     return {
         **figures(durations),
         "stages_ms": stages,
@@ -210,9 +214,9 @@ def _feed(manifest: Manifest, frame: NDArray[Any]) -> dict[str, NDArray[Any]]:
 
 
 def _labels(outputs: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    if "logits" in outputs and "labels" not in outputs:
-        return outputs["logits"][0].argmax(0).astype(np.uint8)
-    return next(iter(outputs.values()))[0]
+    name = "labels" if "labels" in outputs else next(iter(outputs))
+    first: NDArray[Any] = outputs[name][0]
+    return first.argmax(0).astype(np.uint8) if name == "logits" else first
 
 
 def memory_mb(field: str) -> float | None:

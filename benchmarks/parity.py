@@ -74,16 +74,17 @@ def check(
     """
     opened = load(artifact)
     manifest = opened.manifest
-    reference = Reference(_network(manifest, weights).module, manifest.preprocess)
+    reference = Reference(network_of(manifest, weights).module, manifest.preprocess)
     exact = _exact(opened)
     picked = _spread(len(dataset), limit)
     scored = dataset.classes and _fits(manifest, dataset)
     tally = _Tally(len(manifest.classes), dataset.ignore_index, bool(scored))
     shown: list[Shown] = []
     every = max(1, len(picked) // max(show, 1))
-    with open_artifact(artifact, selftest=False) as engine, (progress or Silent()).task(
-        f"check {opened.path.name}", len(picked)
-    ) as done:
+    with (
+        open_artifact(artifact, selftest=False) as engine,
+        (progress or Silent()).task(f"check {opened.path.name}", len(picked)) as done,
+    ):
         for position, index in enumerate(picked):
             sample = dataset[index]
             frame = resize_frame(sample.frame, manifest.frame)
@@ -98,7 +99,8 @@ def check(
     return Parity(tally.figures(manifest), shown)
 
 
-def _network(manifest: Manifest, weights: str | Path | None) -> models.Network:
+def network_of(manifest: Manifest, weights: str | Path | None = None) -> models.Network:
+    """The network an artifact was made from, with its weights: found by the manifest or given, checked by hash."""
     entry = manifest.model
     source = weights or entry.weights.source
     try:
@@ -108,7 +110,9 @@ def _network(manifest: Manifest, weights: str | Path | None) -> models.Network:
             raise
         raise InputError(f"the checkpoint this artifact was made from is gone ({error}): give --weights FILE") from None
     if found.weights.sha256 != entry.weights.sha256:
-        raise InputError(f"{source} is not the checkpoint this artifact was made from (its hash differs): give --weights FILE")
+        raise InputError(
+            f"{source} is not the checkpoint this artifact was made from (its hash differs): give --weights FILE"
+        )
     return found
 
 
@@ -189,7 +193,9 @@ class _Tally:
             found["reference"], found["engine"] = scores["reference"][0], scores["engine"][0]
             found["drop"] = found["reference"] - found["engine"]
             names = [c.name for c in manifest.classes]
-            found["per_class"] = {n: None if np.isnan(v) else float(v) for n, v in zip(names, scores["engine"][1], strict=True)}
+            found["per_class"] = {
+                n: None if np.isnan(v) else float(v) for n, v in zip(names, scores["engine"][1], strict=True)
+            }
             passed = passed and found["drop"] <= DROP[manifest.precision]
         if "quantization" in agreed:
             found["quantization"] = {"agreement": agreed["quantization"]}

@@ -12,12 +12,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from edgeseg import __version__
 from edgeseg.benchmarks.report_page import details, images, plot, summary, table
 from edgeseg.benchmarks.report_page.images import Overlay
-from edgeseg.benchmarks.report_page.text import count, dig, escape, figure, name
+from edgeseg.benchmarks.report_page.text import Run, count, dig, escape, figure, name
 from edgeseg.errors import InputError
 from edgeseg.spec import PRECISIONS
 
@@ -27,11 +26,11 @@ WIDE, NARROW = (1160, 460), (350, 380)
 COLORS = 6
 
 
-def write_report(runs: Sequence[Mapping[str, Any]], overlays: Sequence[Overlay], out: str | Path) -> None:
+def write_report(runs: Sequence[Run], overlays: Sequence[Overlay], out: str | Path) -> None:
     """Write the page to the file ``out``, whole or not at all.
 
     Args:
-        runs: the runs of a ``check``, ``bench`` or ``matrix`` document (design §5); absent parts are left out.
+        runs: the runs of a ``check``, ``bench`` or ``matrix`` document; absent parts are left out.
         overlays: frames to show.
 
     Raises:
@@ -51,20 +50,21 @@ def write_report(runs: Sequence[Mapping[str, Any]], overlays: Sequence[Overlay],
         Path(temporary).unlink(missing_ok=True)
 
 
-def page(runs: Sequence[Mapping[str, Any]], overlays: Sequence[Overlay]) -> str:
+def page(runs: Sequence[Run], overlays: Sequence[Overlay]) -> str:
     """The page's HTML."""
     style, script = (_piece(file) for file in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     models = list(dict.fromkeys(str(dig(run, "model")) for run in runs))
     groups = [[run for run in runs if str(dig(run, "model")) == model] for model in models]
+    swatches = {c.name: c.color for overlay in overlays for c in overlay.classes}
     title = f"{', '.join(models)}: {summary.verdict(runs)}"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{style}</style></head><body><main>{summary.header(runs)}"
-        f'{"".join(_model(model, group, len(groups) > 1) for model, group in zip(models, groups, strict=True))}'
+        f"{''.join(_model(group, len(groups) > 1, swatches) for group in groups)}"
         f"{_overlays(overlays)}{details.section(runs)}<footer>edgeseg {__version__}</footer></main>"
         f"<script>{script}</script></body></html>\n"
     )
@@ -74,26 +74,26 @@ def _piece(file: str) -> str:
     return (files("edgeseg.benchmarks.report_page") / file).read_text(encoding="utf-8")
 
 
-def _model(model: str, runs: Sequence[Mapping[str, Any]], named: bool) -> str:
+def _model(runs: Sequence[Run], named: bool, swatches: Mapping[str, table.Color]) -> str:
     colors = {target: i % COLORS for i, target in enumerate(dict.fromkeys(str(dig(run, "target")) for run in runs))}
-    title = f"{model}: engines" if named else "Engines"
+    title = f"{dig(runs[0], 'model')}: engines" if named else "Engines"
     return (
         f"<section><h2>{escape(title)}</h2>{table.matrix(runs, colors)}{_disturbed(runs)}"
-        f"{table.per_class(runs, {})}</section>{_plot(runs, colors)}"
+        f"{table.per_class(runs, swatches)}</section>{_plot(runs, colors)}"
     )
 
 
-def _disturbed(runs: Sequence[Mapping[str, Any]]) -> str:
+def _disturbed(runs: Sequence[Run]) -> str:
     unsure = sum(dig(run, "validity", "valid") is False for run in runs)
     if not unsure:
         return ""
     return (
-        f'<p class="note">≈ The machine was disturbed while {count(unsure, "engine was", "engines were")} timed:'
-        " latencies are estimates. Why stands under How this was measured.</p>"
+        f'<p class="note">≈ The machine was disturbed while {count(unsure, "engine was", "engines were")}'
+        " timed: latencies are estimates. Why stands under How this was measured.</p>"
     )
 
 
-def _plot(runs: Sequence[Mapping[str, Any]], colors: Mapping[str, int]) -> str:
+def _plot(runs: Sequence[Run], colors: Mapping[str, int]) -> str:
     measure, keys, scale = "mIoU, points", ("parity", "engine"), 1.0
     if not any(figure(run, *keys) is not None for run in runs):
         measure, keys, scale = "agreement with PyTorch, %", ("parity", "agreement"), 100.0
@@ -101,12 +101,14 @@ def _plot(runs: Sequence[Mapping[str, Any]], colors: Mapping[str, int]) -> str:
     for run in runs:
         x, y = figure(run, "latency_ms", "p50"), figure(run, *keys)
         if x and y is not None:
-            points.append(plot.Point(x, y * scale, name(run), colors[str(dig(run, "target"))], str(dig(run, "precision"))))
+            points.append(
+                plot.Point(x, y * scale, name(run), colors[str(dig(run, "target"))], str(dig(run, "precision")))
+            )
     if not points:
         return ""
     references = [v for run in runs if (v := figure(run, "parity", "reference")) is not None]
     drawn = "".join(
-        f'<svg class="{look}"{plot.scatter(points, references[0] if references else None, measure, *size)[4:]}'
+        f'<div class="{look}">{plot.scatter(points, next(iter(references), None), measure, *size)}</div>'
         for look, size in (("wide", WIDE), ("narrow", NARROW))
     )
     present = {p.precision for p in points}
@@ -120,4 +122,4 @@ def _plot(runs: Sequence[Mapping[str, Any]], colors: Mapping[str, int]) -> str:
 def _overlays(overlays: Sequence[Overlay]) -> str:
     if not overlays:
         return ""
-    return f'<section><h2>What they see</h2>{"".join(images.section(o) for o in overlays)}</section>'
+    return f"<section><h2>What they see</h2>{''.join(images.section(o) for o in overlays)}</section>"

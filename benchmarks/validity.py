@@ -22,7 +22,18 @@ from numpy.typing import NDArray
 
 from edgeseg import cpu
 
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimdhp", "asimddp", "i8mm", "sve")
+FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_int8",
+    "asimd",
+    "asimdhp",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
 OTHER_WORK, STOLEN, DRIFT, LOAD = 0.10, 0.05, 0.10, 0.5
 USER, NICE, SYSTEM, IRQ, SOFTIRQ, STEAL = 0, 1, 2, 5, 6, 7  # columns of a cpu line in /proc/stat
 CPUFREQ = "sys/devices/system/cpu/cpu{}/cpufreq"
@@ -30,8 +41,8 @@ CPUFREQ = "sys/devices/system/cpu/cpu{}/cpufreq"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The machine at one instant: seconds of CPU time since boot on the cores this process may use, ``busy`` with
-    any process and ``stolen`` by the hypervisor; ``own`` of them in this process; load average of a minute; °C."""
+    """The machine at one instant. Seconds of CPU time on the cores this process may use: ``busy`` with any
+    process, ``stolen`` by the hypervisor, ``own`` in this process; the load average of a minute; °C."""
 
     clock: float
     own: float
@@ -88,7 +99,10 @@ def other_work(before: Snapshot, after: Snapshot) -> dict[str, float | None]:
         return {"processes": None, "hypervisor": None}
     others = after.busy - before.busy - (after.own - before.own)
     stolen = after.stolen - before.stolen
-    return {"processes": min(1.0, max(0.0, others / available)), "hypervisor": min(1.0, max(0.0, stolen / available))}
+    return {
+        "processes": min(1.0, max(0.0, others / available)),
+        "hypervisor": min(1.0, max(0.0, stolen / available)),
+    }
 
 
 def drift(durations: NDArray[np.int64]) -> float | None:
@@ -106,7 +120,7 @@ def _reasons(before: Snapshot, shares: Mapping[str, float | None], drifted: floa
         found.append(f"other processes took {processes:.0%} of the cores (at most {OTHER_WORK:.0%})")
     if stolen is not None and stolen > STOLEN:
         found.append(f"the hypervisor took {stolen:.0%} of the cores (at most {STOLEN:.0%})")
-    # The load average also counts what this program did a moment ago: it speaks only where nothing better does.
+    # The load average also counts what this program did a moment ago: it speaks where nothing better does.
     if processes is None and before.load is not None and before.load > LOAD * len(cores()):
         found.append(f"load average {before.load:.2f} before the run (at most {LOAD} a core)")
     if drifted is not None and abs(drifted) > DRIFT:

@@ -79,7 +79,9 @@ class Manifest:
         try:
             document = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"manifest.json is not JSON ({error}): the artifact is damaged; build it again") from None
+            raise ArtifactError(
+                f"manifest.json is not JSON ({error}): the artifact is damaged; build it again"
+            ) from None
         if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
             raise ArtifactError("manifest.json has no schema number: this is not an edgeseg artifact")
         if document["schema"] != SCHEMA:
@@ -89,14 +91,19 @@ class Manifest:
         try:
             return cls._read(document)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise ArtifactError(f"manifest.json is incomplete or malformed ({error!r}): build the artifact again") from None
+            raise ArtifactError(
+                f"manifest.json is incomplete or malformed ({error!r}): build the artifact again"
+            ) from None
 
     @classmethod
     def _read(cls, document: Mapping[str, Any]) -> Manifest:
         rest = {k: v for k, v in document.items() if k != "schema"}
         model = dict(rest.pop("model"))
         weights = Weights(**{k: str(model["weights"][k]) for k in ("source", "sha256")})
-        entry = ModelEntry(**{k: model[k] for k in ("name", "variant", "task", "parameters", "gmacs", "paper")}, weights=weights)
+        entry = ModelEntry(
+            **{k: model[k] for k in ("name", "variant", "task", "parameters", "gmacs", "paper")},
+            weights=weights,
+        )
         pre = rest.pop("preprocess")
         return cls(
             model=entry,
@@ -107,7 +114,10 @@ class Manifest:
             preprocess=Preprocess(_pair(pre["size"]), _triple(pre["mean"]), _triple(pre["std"]), _text(pre["order"])),
             classes=tuple(ClassSpec(_text(c["name"]), _color(c["color"])) for c in rest.pop("classes")),
             ignore_index=None if (index := rest.pop("ignore_index")) is None else int(index),
-            files={_file_name(name): FileEntry(_text(f["sha256"]), int(f["bytes"])) for name, f in rest.pop("files").items()},
+            files={
+                _file_name(name): FileEntry(_text(f["sha256"]), int(f["bytes"]))
+                for name, f in rest.pop("files").items()
+            },
             calibration=_optional_dict(rest.pop("calibration")),
             toolchain={str(k): str(v) for k, v in rest.pop("toolchain").items()},
             device=_optional_dict(rest.pop("device")),

@@ -34,6 +34,7 @@ from edgeseg.progress import Progress, Silent
 from edgeseg.spec import OUTPUTS, PRECISIONS, ClassSpec, Preprocess, TensorSpec
 
 ONNX_FOLDER = "onnx"
+Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,9 @@ class _Build:
             graph = self._graph()
         golden = self._golden_frame()
         logits, labels = Reference(self.network.module, self.preprocess).run(golden)
-        exact = {"frame": golden[None], "logits": logits[None], "labels": labels[None]}
+        exact: Tensors = {"frame": golden[None], "logits": logits[None], "labels": labels[None]}
         calibration = self._calibration(graph) if "int8" in self.request.precisions else None
-        quantized: dict[int, tuple[ir.Model, dict[str, NDArray[Any]]]] = {}
+        quantized: dict[int, tuple[ir.Model, Tensors]] = {}
         for name, precision, target in self.targets:
             with self.progress.task(f"compile {name} {precision}"):
                 model, expected = graph, exact
@@ -118,7 +119,7 @@ class _Build:
 
     def _quantize(
         self, graph: ir.Model, calibration: Calibration, levels: int, golden: NDArray[np.uint8]
-    ) -> tuple[ir.Model, dict[str, NDArray[Any]]]:
+    ) -> tuple[ir.Model, Tensors]:
         model = quantize(graph, calibration, levels)
         return model, {"frame": golden[None], **run_exactly(model, golden[None])}
 
@@ -136,7 +137,7 @@ class _Build:
 
     def _artifact(
         self, name: str, precision: str, target: _targets.Target, model: ir.Model,
-        expected: dict[str, NDArray[Any]], calibration: Calibration | None,
+        expected: Tensors, calibration: Calibration | None,
     ) -> Path:  # fmt: skip
         outputs = [str(o.name) for o in model.graph.outputs]
         onnx_bytes = ir.to_proto(model).SerializeToString(deterministic=True)
@@ -173,7 +174,10 @@ class _Build:
 
 
 def _validate(request: BuildRequest) -> None:
-    for what, values, known in (("precision", request.precisions, PRECISIONS), ("output", (request.output,), OUTPUTS)):
+    for what, values, known in (
+        ("precision", request.precisions, PRECISIONS),
+        ("output", (request.output,), OUTPUTS),
+    ):
         for value in values:
             if value not in known:
                 raise InputError(f"unknown {what} '{value}': use one of {', '.join(known)}")

@@ -11,7 +11,6 @@ import onnx_ir as ir
 from edgeseg.errors import InputError
 
 
-
 class Target(Protocol):
     """What a target's file offers. ``compile`` writes the vendor's files into ``folder`` and names them;
     ``weight_levels`` is the largest int8 weight that this machine's kernels compute exactly with."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +19,15 @@ from onnxscript import opset18 as op
 OPSET = 18
 
 
-def capture(network: torch.nn.Module, size: tuple[int, int]) -> ir.Model:
-    """Trace ``network`` at a static input 1×3×H×W, float32, into ONNX (``x`` → ``logits``)."""
+def capture(network: torch.nn.Module, size: tuple[int, int], whole_unpool: bool = True) -> ir.Model:
+    """Trace ``network`` at a static input 1×3×H×W, float32, into ONNX (``x`` → ``logits``).
+
+    Without ``whole_unpool`` unpooling is what the exporter makes of it, to compare with.
+    """
+    whole: dict[Callable[..., Any], Callable[..., Any]] = {
+        torch.ops.aten.max_unpool2d.default: _max_unpool,
+        torch.ops.aten.max_pool2d_with_indices.default: _max_pool,
+    }
     example = torch.zeros(1, 3, *size)
     with _quiet():
         program = torch.onnx.export(
@@ -30,10 +37,7 @@ def capture(network: torch.nn.Module, size: tuple[int, int]) -> ir.Model:
             opset_version=OPSET,
             input_names=["x"],
             output_names=["logits"],
-            custom_translation_table={
-                torch.ops.aten.max_unpool2d.default: _max_unpool,
-                torch.ops.aten.max_pool2d_with_indices.default: _max_pool,
-            },
+            custom_translation_table=whole if whole_unpool else None,
             verbose=False,
         )
     assert program is not None
@@ -61,7 +65,7 @@ def _max_pool(
 
 def _max_unpool(x: Any, indices: Any, output_size: Sequence[int]) -> Any:
     # aten's unpooling knows only the output's size; the window is MaxPool's, found through the indices.
-    shape = op.Constant(value_ints=[*(int(d) for d in x.shape[:-2]), *(int(s) for s in output_size)])
+    shape: Any = op.Constant(value_ints=[*(int(d) for d in x.shape[:-2]), *(int(s) for s in output_size)])
     return op.MaxUnpool(x, indices, shape, kernel_shape=[1, 1])
 
 

@@ -21,8 +21,8 @@ except ImportError:
 
 
 class Runtime:
-    """``model.tflite`` in one interpreter, which runs on all cores (``threads`` None) and takes one caller at a
-    time: interpreters are not thread-safe, and a second one would share the cores and double the weights."""
+    """``model.tflite`` in one interpreter, on all cores where ``threads`` is None, for one caller at a time:
+    interpreters are not thread-safe, and a second one would share the cores and double the weights."""
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int | None) -> None:
         self._lock = threading.Lock()
@@ -45,4 +45,5 @@ class Runtime:
             return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
 
     def close(self) -> None:
-        self._interpreter = None
+        with self._lock:
+            self._interpreter = None

@@ -88,7 +88,13 @@ class Browser:
 
     def open(self, page: Path, *, width: int = 1440, dark: bool = False, script: bool = True) -> None:
         """Load a file at a viewport ``width`` pixels wide, in the light or dark scheme."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.call("Emulation.setScriptExecutionDisabled", value=not script)

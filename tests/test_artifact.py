@@ -20,7 +20,14 @@ size = st.integers(1, 4096)
 manifests = st.builds(
     Manifest,
     model=st.builds(
-        ModelEntry, text, text, text, st.integers(0, 10**9), st.floats(0, 1e4), text, st.builds(Weights, text, text)
+        ModelEntry,
+        text,
+        text,
+        text,
+        st.integers(0, 10**9),
+        st.floats(0, 1e4),
+        text,
+        st.builds(Weights, text, text),
     ),
     target=text,
     precision=st.sampled_from(["fp32", "fp16", "int8"]),
@@ -29,7 +36,9 @@ manifests = st.builds(
     preprocess=st.builds(Preprocess, st.tuples(size, size), *[st.tuples(*[st.floats(-500, 500)] * 3)] * 2, text),
     classes=st.lists(st.builds(ClassSpec, text, st.tuples(*[st.integers(0, 255)] * 3)), max_size=4).map(tuple),
     ignore_index=st.none() | st.integers(0, 255),
-    files=st.dictionaries(st.sampled_from(["model.xml", "golden.npz"]), st.builds(FileEntry, text, st.integers(0, 10**12))),
+    files=st.dictionaries(
+        st.sampled_from(["model.xml", "golden.npz"]), st.builds(FileEntry, text, st.integers(0, 10**12))
+    ),
     calibration=st.none() | st.dictionaries(text, st.integers()),
     toolchain=st.dictionaries(text, text),
     device=st.none() | st.dictionaries(text, text),

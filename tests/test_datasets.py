@@ -116,9 +116,7 @@ def test_images_are_read_when_asked_for(tmp_path: Path) -> None:
         dataset[1]
 
 
-@pytest.mark.parametrize(
-    "lines", [["0002", "0001"], ["/SegNet/val/0002.png /SegNet/valannot/0002.png", "0001"]]
-)
+@pytest.mark.parametrize("lines", [["0002", "0001"], ["/SegNet/val/0002.png /SegNet/valannot/0002.png", "0001"]])
 def test_camvid_follows_its_list(lines: list[str], tmp_path: Path) -> None:
     make_camvid(tmp_path)
     (tmp_path / "val.txt").write_text("\n".join(lines) + "\n")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
+import tomllib
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {

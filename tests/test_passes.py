@@ -72,7 +72,15 @@ def test_together_they_leave_only_what_every_target_has(captured: ir.Model) -> N
     for rewrite in (simplify, fold_batchnorm, activation_before_concat, unpool):
         rewrite.apply(model)
     kinds = {n.op_type for n in model.graph}
-    assert not kinds & {"BatchNormalization", "MaxUnpool", "ScatterND", "ScatterElements", "NonZero", "Loop", "If"}
+    assert not kinds & {
+        "BatchNormalization",
+        "MaxUnpool",
+        "ScatterND",
+        "ScatterElements",
+        "NonZero",
+        "Loop",
+        "If",
+    }
     assert all(len(n.outputs) == 1 for n in model.graph if n.op_type == "MaxPool")
     for node in model.graph:
         if node.op_type == "PRelu":
@@ -97,7 +105,8 @@ class Normed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.up_norm(self.up(torch.relu(self.joined(torch.cat((self.conv(x), self.pool(x)), 1)))))
-        return x + self.last(x)
+        out: Tensor = x + self.last(x)
+        return out
 
 
 def test_batch_norm_folds_everywhere() -> None:
@@ -150,7 +159,10 @@ def test_frame_in_labels_out(order: str, frame: tuple[int, int], output: str) ->
     from edgeseg.models._reference import Reference
 
     torch.manual_seed(0)
-    network, preprocess = nn.Conv2d(3, 4, 3, padding=1), Preprocess((8, 12), (10, 20, 30), (50, 60, 70), order)
+    network, preprocess = (
+        nn.Conv2d(3, 4, 3, padding=1),
+        Preprocess((8, 12), (10, 20, 30), (50, 60, 70), order),
+    )
     model = capture(network, (8, 12))
     frame_io.apply(model, preprocess, frame, output)
     assert [o.name for o in model.graph.outputs] == (["labels", "logits"] if output == "both" else [output])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeseg.errors import InputError
@@ -54,7 +55,7 @@ def graph() -> ir.Model:
     return model
 
 
-def frames(count: int = 6) -> list[np.ndarray]:  # type: ignore[type-arg]
+def frames(count: int = 6) -> list[NDArray[np.uint8]]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(count)]
 
@@ -119,7 +120,9 @@ def test_no_images_is_an_error(graph: ir.Model) -> None:
 @settings(max_examples=50, deadline=None)
 @given(
     arrays=st.lists(
-        st.lists(st.floats(-1e4, 1e4, width=32, allow_subnormal=False), min_size=1, max_size=40), min_size=1, max_size=6
+        st.lists(st.floats(-1e4, 1e4, width=32, allow_subnormal=False), min_size=1, max_size=40),
+        min_size=1,
+        max_size=6,
     )
 )
 def test_histogram_loses_nothing_and_knows_the_peak(arrays: list[list[float]]) -> None:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgeseg.benchmarks.report import Overlay, page, write_report
-from edgeseg.benchmarks.report_page import plot
+from edgeseg.benchmarks.report import Overlay, write_report
 from edgeseg.datasets._streets.classes import CLASSES
-from edgeseg.errors import InputError
-from tests import chromium
 
 TARGETS = {"openvino": 21.0, "tflite": 48.0, "onnxruntime": 34.0}
 PRECISIONS = {"fp32": (1.0, 0.0, 1.42), "fp16": (0.99, 0.01, 0.74), "int8": (0.55, 0.64, 0.48)}
@@ -30,7 +25,10 @@ def run(target: str, precision: str) -> dict[str, Any]:
         "images": 48, "data": "streets:48@240x320", "passed": (target, precision) != ("tflite", "int8"),
     }  # fmt: skip
     if precision == "int8":
-        parity |= {"quantization": {"agreement": 0.991, "drop": 0.55}, "engine_error": {"agreement": 0.998, "drop": -0.03}}
+        parity |= {
+            "quantization": {"agreement": 0.991, "drop": 0.55},
+            "engine_error": {"agreement": 0.998, "drop": -0.03},
+        }
     return {
         "artifact": f"enet-240x320-{target}-{precision}", "model": "enet", "target": target, "precision": precision,
         "parity": parity, "latency_ms": {"p50": p50, "p90": p50 * 1.05, "p99": p50 * 1.3, "mean": p50 * 1.02, "n": 141},

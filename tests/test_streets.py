@@ -43,7 +43,8 @@ def test_every_class_occurs() -> None:
     for i in range(30):
         labels = data[i].labels
         assert labels is not None
-        assert (labels.shape, labels.dtype) == ((240, 320), np.uint8)
+        assert labels.shape == (240, 320)
+        assert labels.dtype == np.uint8
         seen += np.bincount(labels.ravel(), minlength=11)
     assert (len(data.classes), data.ignore_index) == (11, None)
     assert (seen > 0).all()
@@ -72,10 +73,12 @@ def test_any_size(height: int, width: int, index: int) -> None:
     sample = Streets("val", 501, (height, width))[index]
     assert sample.labels is not None
     assert sample.boxes is not None
-    assert (sample.frame.shape, sample.frame.dtype) == ((height, width, 3), np.uint8)
+    assert sample.frame.shape == (height, width, 3)
+    assert sample.frame.dtype == np.uint8
     assert sample.labels.shape == (height, width)
     assert sample.labels.max() <= 10
-    assert (sample.boxes.dtype, sample.boxes.shape[1:]) == (np.float32, (4,))
+    assert sample.boxes.dtype == np.float32
+    assert sample.boxes.shape[1:] == (4,)
     assert (sample.boxes[:, :2] >= 0).all()
     assert (sample.boxes[:, :2] < sample.boxes[:, 2:]).all()
     assert (sample.boxes[:, 2:] <= (width, height)).all()

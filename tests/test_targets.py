@@ -26,9 +26,9 @@ from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, unpool
 from edgeseg.export.quantize.calibrate import calibrate
 from edgeseg.export.quantize.qdq import quantize
-from edgeseg.models._reference import Reference
 from edgeseg.manifest import Manifest, ModelEntry, Weights
 from edgeseg.metrics import sqnr_db
+from edgeseg.models._reference import Reference
 from edgeseg.runtimes import targets
 from edgeseg.runtimes._engine import Engine, _runtime
 from edgeseg.spec import Preprocess, TensorSpec
@@ -126,7 +126,11 @@ def test_gives_what_the_graph_gives(cell: Any) -> None:
         assert (got["labels"] == got["logits"].argmax(1)).all()  # ties too: the first of equal classes
         noise.append(sqnr_db(want["logits"], got["logits"]))
         same.append((want["labels"] == got["labels"]).mean())
-    assert np.mean(same) >= LEAST_LABELS[precision] and np.mean(noise) >= LEAST_DB[precision], (name, noise, same)
+    assert np.mean(same) >= LEAST_LABELS[precision] and np.mean(noise) >= LEAST_DB[precision], (
+        name,
+        noise,
+        same,
+    )
 
 
 class Pooled(nn.Module):
@@ -191,6 +195,7 @@ def test_wrong_feeds_name_both_forms(name: str, graph: ir.Model, tmp_path: Path)
     described = manifest(name, "fp32")
     with Engine(described, _runtime(tmp_path, described, 1)) as engine:
         good = frames(1)[0]
+        bad: Any
         for bad in (good[:-1], good.astype(np.float32), good[None], good[..., 0]):
             with pytest.raises(InputError, match=r"must be uint8 \[96, 128, 3\], got"):
                 engine.segment(bad)

@@ -24,7 +24,6 @@ from edgeseg.export.quantize.calibrate import calibrate
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.spec import Preprocess
 
-
 Window = tuple[int, int, int]  # kernel, stride, pad
 WINDOWS = [(2, 2, 0), (3, 2, 1), (3, 3, 1), (3, 1, 1), (3, 2, 0), (2, 3, 0), (5, 2, 2), (4, 3, 1)]
 CHANNELS = 3
@@ -46,7 +45,7 @@ def rewritten(window: Window, size: tuple[int, int]) -> Any:
     """A graph of MaxPool, marks and MaxUnpool, rewritten, in ONNX Runtime."""
     kernel, stride, pad = window
     pooled = [(d + 2 * pad - kernel) // stride + 1 for d in size]
-    pool = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
+    pool: dict[str, Any] = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
     nodes = [
         helper.make_node("MaxPool", ["x"], ["v", "i"], **pool),
         helper.make_node("Add", ["v", "marks"], ["u"]),
@@ -95,9 +94,7 @@ def test_equals_torch(window: Window, size: tuple[int, int]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    window=st.sampled_from(WINDOWS), height=st.integers(5, 24), width=st.integers(5, 24), seed=st.integers(0, 10**6)
-)
+@given(st.sampled_from(WINDOWS), st.integers(5, 24), st.integers(5, 24), st.integers(0, 10**6))
 def test_equals_torch_at_any_size(window: Window, height: int, width: int, seed: int) -> None:
     session = rewritten(window, (height, width))
     for x in inputs((height, width), seed):

@@ -1,1 +1,1 @@
-"""The pieces of the report's page: each module gives one section as HTML; ``page.css`` and ``page.js`` go inline."""
+"""The pieces of the report's page: each module gives a section; ``page.css`` and ``page.js`` go inline."""

@@ -5,19 +5,42 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from edgeseg.benchmarks.report_page.text import ABSENT, Run, dig, digits_for, escape, figure, name, number
+from edgeseg.benchmarks.report_page.text import (
+    ABSENT,
+    Run,
+    dig,
+    digits_for,
+    escape,
+    figure,
+    name,
+    number,
+    scroll,
+)
 
 MEANINGS = (
-    ("mIoU", "mean intersection over union against the ground truth, in points of 100, of PyTorch and of the engine"),
+    ("mIoU", "mean intersection over union with the ground truth, in points of 100"),
     ("Drop", "points of mIoU that the engine loses against PyTorch; negative is a gain"),
     ("Agree", "share of pixels where engine and PyTorch give the same class"),
-    ("int8 loss", "quantization: the quantized graph in exact arithmetic against PyTorch; "
-     "engine error: the engine against that graph"),
-    ("p50, p90, p99", "percentiles of a frame's whole call in one stream, frame in to labels out, nearest rank"),
+    ("Quantization", "the quantized graph in exact arithmetic against PyTorch"),
+    ("Engine error", "the engine against that graph"),
+    ("p50, p90, p99", "percentiles of a frame's whole call in one stream, frame in to labels out"),
     ("FPS", "1000 / p50; throughput is frames over the whole time of the same stream"),
-    ("MB", "10⁶ bytes: the vendor's files; memory: growth of the process's peak, the runtime's libraries included"),
+    ("MB", "10⁶ bytes; memory is the growth of the process's peak, the runtime's libraries included"),
     ("≈", "the machine was disturbed while this was timed: read it as an estimate"),
 )  # fmt: skip
+
+
+MORE = {
+    "frames": ("latency_ms", "n"),
+    "mean ms": ("latency_ms", "mean"),
+    "p90 ms": ("latency_ms", "p90"),
+    "throughput FPS": ("throughput_fps",),
+    "before ms": ("stages_ms", "preprocess"),
+    "infer ms": ("stages_ms", "infer"),
+    "after ms": ("stages_ms", "postprocess"),
+    "memory MB": ("peak_memory_mb",),
+    "SQNR dB": ("parity", "sqnr_db"),
+}
 
 
 def section(runs: Sequence[Run]) -> str:
@@ -27,21 +50,24 @@ def section(runs: Sequence[Run]) -> str:
 
 
 def _more(runs: Sequence[Run]) -> str:
-    heads = ("mean ms", "p90 ms", "frames", "throughput FPS", "before ms", "infer ms", "after ms", "memory MB", "SQNR dB")
-    paths = (
-        ("latency_ms", "mean"), ("latency_ms", "p90"), ("latency_ms", "n"), ("throughput_fps",), ("stages_ms", "preprocess"),
-        ("stages_ms", "infer"), ("stages_ms", "postprocess"), ("peak_memory_mb",), ("parity", "sqnr_db"),
-    )  # fmt: skip
-    values = [[figure(run, *path) for path in paths] for run in runs]
+    values = [[figure(run, *path) for path in MORE.values()] for run in runs]
     digits = [digits_for(column) for column in zip(*values, strict=True)]
-    digits[2] = 0
     rows = [[number(v, d) for v, d in zip(row, digits, strict=True)] for row in values]
-    return _table("More figures", heads, runs, rows)
+    return _table("More figures", MORE, runs, rows)
 
 
 def _states(runs: Sequence[Run]) -> str:
     stamped = [run for run in runs if dig(run, "validity")]
-    heads = ("timing", "threads", "load before", "load after", "other work", "hypervisor", "drift", "taken (UTC)")
+    heads = (
+        "threads",
+        "load before",
+        "load after",
+        "other work",
+        "hypervisor",
+        "drift",
+        "taken (UTC)",
+        "timing",
+    )
     return _table("State of the machine", heads, stamped, [_state(run) for run in stamped])
 
 
@@ -49,7 +75,6 @@ def _state(run: Run) -> list[str]:
     reasons = "; ".join(str(reason) for reason in dig(run, "validity", "reasons") or ())
     threads = dig(run, "validity", "threads")
     return [
-        "undisturbed" if dig(run, "validity", "valid") else f"disturbed: {reasons}",
         "the target's choice" if threads is None else str(threads),
         number(figure(run, "validity", "load_average", "before"), 2),
         number(figure(run, "validity", "load_average", "after"), 2),
@@ -57,6 +82,7 @@ def _state(run: Run) -> list[str]:
         _share(run, "other_work", "hypervisor"),
         _share(run, "drift"),
         str(dig(run, "validity", "utc") or ABSENT).removesuffix("+00:00").replace("T", " "),
+        "undisturbed" if dig(run, "validity", "valid") else f"disturbed: {reasons}",
     ]
 
 
@@ -70,13 +96,14 @@ def _table(title: str, heads: Iterable[str], runs: Sequence[Run], rows: Sequence
         return ""
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
     body = "".join(
-        f'<tr><th scope="row">{escape(name(run))}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>'
-        for run, row in zip(runs, rows, strict=True)
+        f'<tr><th scope="row">{escape(name(run))}</th>{_cells(row)}</tr>' for run, row in zip(runs, rows, strict=True)
     )
-    return (
-        f'<h3>{title}</h3><div class="scroll" role="region" aria-label="{title}" tabindex="0"><table class="plain">'
-        f'<thead><tr><th scope="col">Engine</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    table = f'<thead><tr><th scope="col">Engine</th>{head}</tr></thead><tbody>{body}</tbody>'
+    return f"<h3>{title}</h3>{scroll(title, 'plain', table)}"
+
+
+def _cells(row: Sequence[str]) -> str:
+    return "".join(f"<td>{escape(cell)}</td>" for cell in row)
 
 
 def _machines(runs: Sequence[Run]) -> str:

@@ -1,4 +1,4 @@
-"""Frames with label maps over them. The photograph is embedded once a frame; the maps are small palette PNGs."""
+"""Frames with label maps over them: the photograph embedded once a frame, the maps as small palette PNGs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from edgeseg.spec import ClassSpec
 
 Map = NDArray[np.uint8]
 HIT = (255, 20, 110)
+WORST = 3
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """A frame to show: ``frame`` uint8 H×W×3 RGB; class ids uint8 H×W of PyTorch, of the engine, and of the
-    ground truth where there is one. Ids without a class are drawn transparent."""
+    """A frame to show: ``frame`` uint8 H×W×3 RGB; class ids uint8 H×W of PyTorch, of the engine called ``name``,
+    and of the ground truth where there is one. Ids without a class are drawn transparent. Overlays of one frame
+    and reference (several engines) are shown together."""
 
     title: str
     frame: NDArray[np.uint8]
@@ -30,52 +32,75 @@ class Overlay:
     engine: Map
     truth: Map | None
     classes: tuple[ClassSpec, ...]
+    name: str = "Engine"
+
+    @property
+    def differs(self) -> NDArray[np.bool_]:
+        """Where the engine gives another class than PyTorch, H×W."""
+        return self.reference != self.engine
 
 
-def section(overlay: Overlay) -> str:
-    """The frame, the truth, both label maps, and where they differ."""
-    height, width = overlay.frame.shape[:2]
-    differ = overlay.reference != overlay.engine
-    pixels = int(differ.sum())
-    share = f"{number(pixels, 0)} of {number(differ.size, 0)} pixels differ ({100 * pixels / differ.size:.2f}\N{THIN SPACE}%)"
-    tiles = [_tile("Frame", "", "")]
-    if overlay.truth is not None:
-        tiles.append(_tile("Ground truth", "", _mask(overlay.truth, overlay.classes, "ground truth")))
-    tiles.append(_tile("PyTorch", "", _mask(overlay.reference, overlay.classes, "PyTorch's labels")))
-    tiles.append(_tile("Engine", "", _mask(overlay.engine, overlay.classes, "the engine's labels")))
-    tiles.append(_tile("Difference", "grey", _difference(differ)))
+def section(overlays: Sequence[Overlay]) -> str:
+    """Each frame once with what its engines made of it."""
+    groups: dict[tuple[str, bytes, bytes], list[Overlay]] = {}
+    for overlay in overlays:
+        key = (overlay.title, overlay.frame.tobytes(), overlay.reference.tobytes())
+        groups.setdefault(key, []).append(overlay)
+    return "".join(_frame(group) for group in groups.values())
+
+
+def _frame(group: Sequence[Overlay]) -> str:
+    first = group[0]
+    height, width = first.frame.shape[:2]
+    tiles = [_tile("Frame")]
+    if first.truth is not None:
+        tiles.append(_tile("Ground truth", _mask(first.truth, first.classes, "ground truth")))
+    tiles.append(_tile("PyTorch", _mask(first.reference, first.classes, "PyTorch's labels")))
+    ranked = sorted(group, key=lambda overlay: -int(overlay.differs.sum()))
+    shown, rest = ("".join(_engine(o) for o in part) for part in (ranked[:WORST], ranked[WORST:]))
+    more = f"{len(ranked) - WORST} more, closer to PyTorch still"
+    fold = f'<details class="fold"><summary>{more}</summary>{rest}</details>' if rest else ""
     return (
-        f'<article class="overlay"><header><h3>{escape(overlay.title)}</h3><p>{share}</p></header>'
-        f'<div class="tiles" role="region" aria-label="{escape(overlay.title)}" tabindex="0"'
-        f' style="--frame:url({_jpeg(overlay.frame)});--ratio:{width}/{height}">{"".join(tiles)}'
-        f"{_legend(overlay)}</div></article>"
+        f'<article class="overlay" style="--frame:url({_jpeg(first.frame)});--ratio:{width}/{height}">'
+        f'<h3>{escape(first.title)}</h3>{_legend(group)}<div class="tiles">{"".join(tiles)}</div>{shown}{fold}</article>'
     )
 
 
-def _tile(caption: str, look: str, mask: str) -> str:
-    picture = f'<div class="under {look}" role="img" aria-label="{caption}"></div>' if not mask else (
-        f'<div class="under {look}"></div>{mask}'
-    )  # fmt: skip
-    return f'<figure><div class="stack">{picture}</div><figcaption>{caption}</figcaption></figure>'
+def _engine(overlay: Overlay) -> str:
+    pixels, total = int(overlay.differs.sum()), overlay.differs.size
+    return (
+        f'<div class="tiles">{_tile("Labels", _mask(overlay.engine, overlay.classes, f"labels of {overlay.name}"))}'
+        f'{_tile("Difference", _hits(overlay.differs), "grey")}<div class="said"><h4>{escape(overlay.name)}</h4>'
+        f"<p>{100 * pixels / total:.2f}\N{THIN SPACE}%</p>"
+        f"<small>{number(pixels, 0)} of {number(total, 0)} pixels differ</small></div></div>"
+    )
 
 
-def _legend(overlay: Overlay) -> str:
-    maps = [overlay.reference, overlay.engine] + ([] if overlay.truth is None else [overlay.truth])
+def _tile(caption: str, mask: str = "", look: str = "") -> str:
+    alone = "" if mask else f' role="img" aria-label="{caption}"'
+    return (
+        f'<figure><div class="stack"><div class="under {look}"{alone}></div>{mask}</div>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _legend(group: Sequence[Overlay]) -> str:
+    first = group[0]
+    maps = [first.reference, *(o.engine for o in group), *([] if first.truth is None else [first.truth])]
     present = np.unique(np.concatenate([np.unique(m) for m in maps]))
-    items = "".join(
-        f"<li>{swatch(c.color)}{escape(c.name)}</li>" for i, c in enumerate(overlay.classes) if i in present
-    )
-    return f'<ul class="key-list" aria-label="Classes">{items}<li><i class="swatch hit"></i>differs, drawn 1 px wider</li></ul>'
+    items = "".join(f"<li>{swatch(c.color)}{escape(c.name)}</li>" for i, c in enumerate(first.classes) if i in present)
+    hit = '<li><i class="swatch hit"></i>differs, drawn 1 px wider</li>'
+    return f'<ul class="legend" aria-label="Classes">{items}{hit}</ul>'
 
 
 def _mask(labels: Map, classes: Sequence[ClassSpec], what: str) -> str:
     image = Image.fromarray(labels, "P")
     image.putpalette([v for c in classes for v in c.color])
     alpha = bytes(255 if i < len(classes) else 0 for i in range(256))
-    return f'<img class="mask" alt="{what}" src="{_png(image, alpha)}">'
+    return f'<img class="mask" alt="{escape(what)}" src="{_png(image, alpha)}">'
 
 
-def _difference(differ: NDArray[np.bool_]) -> str:
+def _hits(differ: NDArray[np.bool_]) -> str:
     # One pixel more on each side: thin borders would vanish where the picture is shown smaller.
     grown = Image.fromarray(differ.astype(np.uint8) * 255).filter(ImageFilter.MaxFilter(3))
     image = Image.fromarray((np.asarray(grown) > 0).astype(np.uint8), "P")

@@ -1,4 +1,4 @@
-"""Latency against accuracy as inline SVG: colour is the target, marker the precision, labels never overlap."""
+"""Latency against accuracy as inline SVG: colour is the target, marker the precision; labels keep apart."""
 
 from __future__ import annotations
 
@@ -90,33 +90,38 @@ def scatter(
     line, taken = _reference(frame, reference)
     spots = [frame.place(p.x, p.y) for p in points]
     marks = "".join(
-        f'<g class="mark c{p.color}" transform="translate({x:.1f} {y:.1f})"><title>{escape(p.label)}: {number(p.x, 2)} ms,'
-        f" {number(p.y, 2)}</title>{MARKERS.get(p.precision, OTHER_MARKER)}</g>"
+        f'<g class="mark c{p.color}" transform="translate({x:.1f} {y:.1f})">'
+        f"<title>{escape(p.label)}: {number(p.x, 2)} ms, {number(p.y, 2)}</title>"
+        f"{MARKERS.get(p.precision, OTHER_MARKER)}</g>"
         for p, (x, y) in zip(points, spots, strict=True)
     )
     labels = "".join(_labels(points, spots, area, taken))
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Latency against {escape(measure)} of each engine">'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(measure)} against latency">'
         f"{_axes(frame, measure, height)}{line}{labels}{marks}</svg>"
     )
 
 
 def _axes(frame: Frame, measure: str, height: int) -> str:
     area, parts = frame.area, []
+    right, bottom = area.left + area.width, area.top + area.height
     ys = ticks(frame.y_low, frame.y_high, max(3, round(area.height / 70)))
-    digits = max(0, -math.floor(math.log10(ys[1] - ys[0]) + 1e-9)) if len(ys) > 1 else 1
+    digits = max(0, -math.floor(math.log10(ys[1] - ys[0]) + 1e-9))
     for value in ys:
         _, y = frame.place(0, value)
         parts.append(f'<path class="grid" d="M{area.left} {y:.1f}h{area.width}"/>')
-        parts.append(f'<text class="tick" x="{area.left - 8}" y="{y + 4:.1f}" text-anchor="end">{number(value, digits)}</text>')
-    bottom = area.top + area.height
+        parts.append(_text("tick", area.left - 8, y + 4, number(value, digits), "end"))
     for value in ticks(0, frame.x_high, max(3, round(area.width / 110))):
         x, _ = frame.place(value, frame.y_low)
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 20}" text-anchor="middle">{value:g}</text>')
+        parts.append(_text("tick", x, bottom + 20, f"{value:g}", "middle"))
     parts.append(f'<path class="axis" d="M{area.left} {bottom}h{area.width}"/>')
-    parts.append(f'<text class="name" x="0" y="14">{escape(measure)}</text>')
-    parts.append(f'<text class="name" x="{area.left + area.width}" y="{height - 6}" text-anchor="end">p50 latency, ms</text>')
+    parts.append(_text("name", 0, 14, measure))
+    parts.append(_text("name", right, height - 6, "p50 latency, ms", "end"))
     return "".join(parts)
+
+
+def _text(look: str, x: float, y: float, words: str, anchor: str = "start") -> str:
+    return f'<text class="{look}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def _reference(frame: Frame, value: float | None) -> tuple[str, list[Box]]:
@@ -126,14 +131,17 @@ def _reference(frame: Frame, value: float | None) -> tuple[str, list[Box]]:
     _, y = frame.place(0, value)
     left = area.left + 8
     line = f'<path class="reference" d="M{area.left} {y:.1f}h{area.width}"/>'
-    words = f'<text class="tick said" x="{left}" y="{y - 6:.1f}">{text}</text>'
-    return line + words, [Box(left, y - TEXT_HEIGHT - 4, CHARACTER * len(text), TEXT_HEIGHT), Box(area.left, y - 2, area.width, 4)]
+    words = _text("tick said", left, y - 6, text)
+    return line + words, [
+        Box(left, y - TEXT_HEIGHT - 4, CHARACTER * len(text), TEXT_HEIGHT),
+        Box(area.left, y - 2, area.width, 4),
+    ]
 
 
 def _labels(
     points: Sequence[Point], spots: Sequence[tuple[float, float]], area: Box, taken: list[Box]
 ) -> Iterator[str]:  # fmt: skip
-    """A label beside each marker, farther off with a thin line where it is crowded, none where there is no room."""
+    """A label beside each marker; farther off, with a thin line, where it is crowded; none without room."""
     taken = [*taken, *(Box(x - 7, y - 7, 14, 14) for x, y in spots)]
     for point, (x, y) in zip(points, spots, strict=True):
         width = CHARACTER * len(point.label)
@@ -142,7 +150,7 @@ def _labels(
                 taken.append(box)
                 if far:
                     yield _leader(x, y, box)
-                yield f'<text class="label c{point.color}" x="{box.left:.1f}" y="{box.top + 11.5:.1f}">{escape(point.label)}</text>'
+                yield _text(f"label c{point.color}", box.left, box.top + 11.5, point.label)
                 break
 
 
@@ -150,7 +158,16 @@ def _candidates(x: float, y: float, width: float) -> Iterator[tuple[Box, bool]]:
     half = TEXT_HEIGHT / 2
     for step in range(9):
         off = REACH + 13 * step
-        for across, down in ((1, 0), (-1, 0), (0, -1), (0, 1), (0.75, -0.8), (0.75, 0.8), (-0.75, -0.8), (-0.75, 0.8)):
+        for across, down in (
+            (1, 0),
+            (-1, 0),
+            (0, -1),
+            (0, 1),
+            (0.75, -0.8),
+            (0.75, 0.8),
+            (-0.75, -0.8),
+            (-0.75, 0.8),
+        ):
             left = x + across * off - (width if across < 0 else width / 2 if across == 0 else 0)
             centre = y + down * (off + (half if across == 0 else 0))
             yield Box(left, centre - half, width, TEXT_HEIGHT), step > 0
@@ -167,7 +184,8 @@ def _leader(x: float, y: float, box: Box) -> str:
 def legend(targets: dict[str, int], precisions: Sequence[str]) -> str:
     colors = "".join(f'<li><i class="dot c{index}"></i>{escape(target)}</li>' for target, index in targets.items())
     shapes = "".join(
-        f'<li><svg class="key" viewBox="-8 -8 16 16" aria-hidden="true">{MARKERS.get(p, OTHER_MARKER)}</svg>{escape(p)}</li>'
+        f'<li><svg class="key" viewBox="-8 -8 16 16" aria-hidden="true">{MARKERS.get(p, OTHER_MARKER)}</svg>'
+        f"{escape(p)}</li>"
         for p in precisions
     )
     return f'<ul class="legend">{colors}</ul><ul class="legend">{shapes}</ul>'

@@ -22,9 +22,14 @@ def verdict(runs: Sequence[Run]) -> str:
     if not judged:
         return f"{count(len(runs), 'engine')}, timed and not judged."
     if all(judged):
-        return "The engine sees what the network saw." if len(judged) == 1 else f"All {len(judged)} engines see what the network saw."
+        return (
+            "The engine sees what the network saw."
+            if len(judged) == 1
+            else f"All {len(judged)} engines see what the network saw."
+        )
     failed = len(judged) - sum(judged)
-    return f"{failed} of {count(len(judged), 'engine')} no longer {'sees' if failed == 1 else 'see'} what the network saw."
+    verb = "sees" if failed == 1 else "see"
+    return f"{failed} of {count(len(judged), 'engine')} no longer {verb} what the network saw."
 
 
 def _facts(runs: Sequence[Run]) -> str:
@@ -35,7 +40,8 @@ def _facts(runs: Sequence[Run]) -> str:
 
 
 def _data(run: Run) -> str | None:
-    return dig(run, "parity", "data")
+    data = dig(run, "parity", "data")
+    return str(data) if data else None
 
 
 def _frames(run: Run) -> str | None:
@@ -66,10 +72,22 @@ def _keys(runs: Sequence[Run]) -> list[str]:
     if run := _extreme(runs, max, "parity", "drop"):
         keys.append(_key("Largest drop", number(run["parity"]["drop"], 2), f"points of mIoU, {name(run)}"))
     elif run := _extreme(runs, min, "parity", "agreement"):
-        keys.append(_key("Least agreement", f"{100 * run['parity']['agreement']:.2f}\N{THIN SPACE}%", f"of pixels, {name(run)}"))
+        keys.append(
+            _key(
+                "Least agreement",
+                f"{100 * run['parity']['agreement']:.2f}\N{THIN SPACE}%",
+                f"of pixels, {name(run)}",
+            )
+        )
     if run := _extreme(runs, min, "latency_ms", "p50"):
         p50 = run["latency_ms"]["p50"]
-        keys.append(_key("Fastest", f"{number(p50, digits_for([p50]))}\N{THIN SPACE}ms", f"{number(run['fps'], 1)} FPS, {name(run)}"))
+        keys.append(
+            _key(
+                "Fastest",
+                f"{number(p50, digits_for([p50]))}\N{THIN SPACE}ms",
+                f"{number(run['fps'], 1)} FPS, {name(run)}",
+            )
+        )
     if run := _extreme(runs, min, "size_mb"):
         keys.append(_key("Smallest", f"{number(run['size_mb'], 2)}\N{THIN SPACE}MB", name(run)))
     return keys

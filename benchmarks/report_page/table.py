@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-from edgeseg.benchmarks.report_page.text import ABSENT, Run, dig, digits_for, escape, figure, number
+from edgeseg.benchmarks.report_page.text import ABSENT, Run, dig, digits_for, escape, figure, number, scroll
 
 Color = tuple[int, int, int]
+LOW = 2.0
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of figures: the ``group`` that heads it, its own ``head``, its value, a fixed number of decimals."""
+    """A column of figures: the ``group`` above its ``head``, its value, decimals where they are fixed."""
 
     group: str
     head: str
@@ -51,19 +53,20 @@ def columns(runs: Sequence[Run]) -> list[Column]:
 def matrix(runs: Sequence[Run], colors: Mapping[str, int]) -> str:
     """One row a run. ``colors`` gives each target its palette index."""
     shown = columns(runs)
-    groups: list[tuple[str, int]] = []
-    for column in shown:
-        repeated = bool(groups) and groups[-1][0] == column.group
-        groups = [*groups[:-1], (column.group, groups[-1][1] + 1)] if repeated else [*groups, (column.group, 1)]
-    spans = "".join(f'<th colspan="{span}" scope="colgroup" class="group">{escape(g)}</th>' for g, span in groups)
-    heads = "".join(f'<th scope="col" class="figure" data-sort>{escape(column.head)}</th>' for column in shown)
-    rows = "".join(_row(run, cells, colors) for run, cells in zip(runs, _cells(runs, shown, colors), strict=True))
-    return (
-        '<div class="scroll" role="region" aria-label="Targets and precisions" tabindex="0"><table class="matrix" id="matrix">'
-        f'<thead><tr><td colspan="2"></td>{spans}<td></td></tr>'
-        '<tr><th scope="col" data-sort>Target</th><th scope="col" data-sort>Precision</th>'
-        f'{heads}<th scope="col" data-sort>Gate</th></tr></thead><tbody>{rows}</tbody></table></div>'
+    spans = "".join(
+        f'<th colspan="{len(list(members))}" scope="colgroup" class="group">{escape(group)}</th>'
+        for group, members in groupby(column.group for column in shown)
     )
+    heads = "".join(_head(column.head, "figure") for column in shown)
+    cells = _cells(runs, shown, colors)
+    rows = "".join(_row(run, row, colors) for run, row in zip(runs, cells, strict=True))
+    heads = f"{_head('Target')}{_head('Precision')}{heads}{_head('Gate')}"
+    head = f'<tr><td colspan="2"></td>{spans}<td></td></tr><tr>{heads}</tr>'
+    return scroll("Targets and precisions", "matrix", f"<thead>{head}</thead><tbody>{rows}</tbody>")
+
+
+def _head(text: str, look: str = "") -> str:
+    return f'<th scope="col" class="{look}" data-sort>{escape(text)}</th>'
 
 
 def _cells(runs: Sequence[Run], shown: Sequence[Column], colors: Mapping[str, int]) -> list[str]:
@@ -92,9 +95,11 @@ def _mark(run: Run) -> str:
 
 def _row(run: Run, cells: str, colors: Mapping[str, int]) -> str:
     target, precision = str(dig(run, "target") or ABSENT), str(dig(run, "precision") or ABSENT)
+    dot = f'<i class="dot c{colors.get(target, 0)}"></i>'
     return (
-        f'<tr><th scope="row" data-value="{escape(target)}"><i class="dot c{colors.get(target, 0)}"></i>{escape(target)}</th>'
-        f'<td data-value="{escape(precision)}">{escape(precision)}</td>{cells}{_badge(dig(run, "parity", "passed"))}</tr>'
+        f'<tr><th scope="row" data-value="{escape(target)}">{dot}{escape(target)}</th>'
+        f'<td data-value="{escape(precision)}">{escape(precision)}</td>{cells}'
+        f"{_badge(dig(run, 'parity', 'passed'))}</tr>"
     )
 
 
@@ -116,21 +121,18 @@ def per_class(runs: Sequence[Run], swatches: Mapping[str, Color]) -> str:
         for run in scored
     )
     rows = "".join(_class_row(name, scored, swatches.get(name)) for name in names)
+    table = f'<thead><tr><th scope="col">Class</th>{heads}</tr></thead><tbody>{rows}</tbody>'
     return (
-        '<details class="fold"><summary>Class by class</summary><p>IoU of each engine in points. Tinted: two points or'
-        ' more below the best of the row.</p><div class="scroll" role="region" aria-label="IoU by class" tabindex="0">'
-        f'<table class="classes"><thead><tr><th scope="col">Class</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
-        "</div></details>"
+        '<details class="fold"><summary>Class by class</summary><p>IoU of each engine in points. Tinted: two'
+        f" points or more below the best of the row.</p>{scroll('IoU by class', 'classes', table)}</details>"
     )
 
 
 def _class_row(name: str, runs: Sequence[Run], color: Color | None) -> str:
     values = [figure(run, "parity", "per_class", name) for run in runs]
     best = max((v for v in values if v is not None), default=0.0)
-    cells = "".join(
-        f'<td class="figure{" low" if value is not None and best - value >= 2 else ""}">{number(value, 1)}</td>'
-        for value in values
-    )
+    looks = ["figure low" if v is not None and best - v >= LOW else "figure" for v in values]
+    cells = "".join(f'<td class="{look}">{number(v, 1)}</td>' for v, look in zip(values, looks, strict=True))
     return f'<tr><th scope="row">{swatch(color)}{escape(name)}</th>{cells}</tr>'
 
 

@@ -44,6 +44,12 @@ def digits_for(values: Iterable[float | None]) -> int:
     return min(3, max(0, 2 - math.floor(math.log10(min(known))))) if known else 0
 
 
+def scroll(label: str, kind: str, rows: str) -> str:
+    """A table of class ``kind`` that scrolls sideways in its own box, by keyboard too."""
+    box = f'<div class="scroll" role="region" aria-label="{label}" tabindex="0">'
+    return f'{box}<table class="{kind}">{rows}</table></div>'
+
+
 def name(run: Run) -> str:
     return f"{dig(run, 'target') or ABSENT} {dig(run, 'precision') or ABSENT}"
 

@@ -54,9 +54,7 @@ def _status(arguments: Sequence[str] | None) -> int:
             raise KeyboardInterrupt
         sys.stdout.flush()
         return 0
-    except (
-        BrokenPipeError
-    ):  # the reader has gone, as in `edgeseg models | head`; Python would flush once more
+    except BrokenPipeError:  # the reader has gone, as in `edgeseg models | head`; Python would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except BaseException as error:

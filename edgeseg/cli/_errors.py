@@ -9,6 +9,7 @@ from edgeseg.errors import EdgesegError
 
 USAGE = 2
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_SPACE_LEFT = "no space left: free some, or give another --out; nothing half-written is left"
 # Which extra brings a module that only some commands import.
 EXTRAS = {
     "cv2": "video",
@@ -48,6 +49,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
             return f"this command needs {name}: pip install 'edgeseg[{EXTRAS[name]}]'", USAGE
         case OSError():
             return _system(error), USAGE
+        case RuntimeError() if "iostream error" in str(error):  # C++ streams, OpenVINO's too, do not say why
+            return f"a file could not be written, {NO_SPACE_LEFT}", USAGE
         case MemoryError():
             return "out of memory: take a smaller --size or --frame, or fewer images", USAGE
     return f"{type(error).__name__}: {error} (a fault of edgeseg; EDGESEG_DEBUG=1 shows where)", USAGE
@@ -56,5 +59,5 @@ def _explain(error: BaseException) -> tuple[str, int]:
 def _system(error: OSError) -> str:
     where = f" at {error.filename}" if error.filename else ""
     if error.errno in NO_SPACE:
-        return f"no space left{where}: free some, or give another --out; nothing half-written is left"
+        return NO_SPACE_LEFT
     return f"{error.strerror or error}{where}"

@@ -39,9 +39,7 @@ def findings(root: Path = ROOT) -> Iterator[Finding]:
 def _cpu(root: Path) -> Finding:
     found = validity.processor(root)
     flags = " ".join(found["flags"] or ())
-    return Finding(
-        "cpu", "CPU", True, f"{found['model'] or 'unknown'}, {found['usable_cores']} cores, {flags}"
-    )
+    return Finding("cpu", "CPU", True, f"{found['model'] or 'unknown'}, {found['usable_cores']} cores, {flags}")
 
 
 def _int8(root: Path) -> Finding:
@@ -76,6 +74,4 @@ def _governor(root: Path) -> Finding:
         return Finding("clock", name, False, "not shown (virtual machine?): timings may drift unseen")
     limits = f"{governor}, {found['min_mhz']} to {found['max_mhz']} MHz"
     steady = governor == "performance"
-    return Finding(
-        "clock", name, steady, limits, "" if steady else "sudo cpupower frequency-set -g performance"
-    )
+    return Finding("clock", name, steady, limits, "" if steady else "sudo cpupower frequency-set -g performance")

@@ -20,9 +20,7 @@ COLUMNS = (
 def bench(
     artifact: Annotated[list[Path], typer.Argument(help="Artifact folders.")],
     seconds: Annotated[float, typer.Option(help="How long to measure each.")] = 3.0,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads an engine may use; its own choice by default.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads an engine may use; its own choice by default.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure latency, frames per second, memory and size, each engine in a process of its own."""

@@ -11,6 +11,7 @@ from edgeseg.cli._options import parse_classes, parse_size
 from edgeseg.cli._output import print_json
 from edgeseg.cli._progress import progress
 from edgeseg.cli._runs import identity
+from edgeseg.errors import InputError
 
 
 def build(
@@ -27,18 +28,16 @@ def build(
     target: Annotated[
         list[str] | None, typer.Option(help="openvino (default), tflite, onnxruntime; repeatable.")
     ] = None,
-    precision: Annotated[
-        list[str] | None, typer.Option(help="fp32 (default), fp16, int8; repeatable.")
-    ] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32 (default), fp16, int8; repeatable.")] = None,
     output: Annotated[str, typer.Option(help="labels, logits or both.")] = "labels",
-    data: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Images for int8: KIND:PATH[:SPLIT].")
-    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="SPEC", help="Images for int8: KIND:PATH[:SPLIT].")] = None,
     calib_images: Annotated[int, typer.Option(help="How many of them to calibrate on.")] = 64,
     out: Annotated[Path, typer.Option(help="Folder that receives the artifacts.")] = Path("build"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compile a network for each target and precision; each artifact proves itself before it is kept."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: give --out a folder")
     from edgeseg.export import BuildRequest
     from edgeseg.export import build as export
 

@@ -28,10 +28,6 @@ def _rows(spec: ModelSpec) -> list[list[str]]:
     rows = []
     for variant in spec.variants:
         size = f"{spec.variants[0].size[0]}x{spec.variants[0].size[1]}"
-        cost = (
-            [f"{spec.parameters:,}", f"{spec.gmacs:.2f}", size]
-            if variant is spec.variants[0]
-            else ["", "", ""]
-        )
+        cost = [f"{spec.parameters:,}", f"{spec.gmacs:.2f}", size] if variant is spec.variants[0] else ["", "", ""]
         rows.append([spec.name, variant.name, spec.task, *cost, variant.paper, variant.published])
     return rows

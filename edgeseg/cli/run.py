@@ -21,9 +21,7 @@ from edgeseg.runtimes import Engine, open_artifact
 
 def run(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
-    source: Annotated[
-        str, typer.Argument(help="Image, folder of images, video file, or camera (0 or /dev/video0).")
-    ],
+    source: Annotated[str, typer.Argument(help="Image, folder of images, video file, or camera (0 or /dev/video0).")],
     out: Annotated[Path, typer.Option(help="Folder that receives the images.")] = Path("overlays"),
     show: Annotated[bool, typer.Option("--show", help="Show the overlays in a window as well.")] = False,
 ) -> None:

@@ -27,9 +27,7 @@ def verify(
     if json:
         print_json(artifacts=found)
     else:
-        print_table(
-            "Artifacts", ("artifact", "self-test", "other versions than built with"), map(_row, found)
-        )
+        print_table("Artifacts", ("artifact", "self-test", "other versions than built with"), map(_row, found))
     if failures:
         raise max(failures, key=lambda failure: failure.exit_status)
 
@@ -48,9 +46,7 @@ def _verify(path: Path, failures: list[EdgesegError]) -> dict[str, Any]:
 
 
 def _versions(toolchain: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
-    return {
-        package: {"built": built, "installed": installed(package)} for package, built in toolchain.items()
-    }
+    return {package: {"built": built, "installed": installed(package)} for package, built in toolchain.items()}
 
 
 def _row(found: Mapping[str, Any]) -> list[str]:

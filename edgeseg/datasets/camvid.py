@@ -42,9 +42,7 @@ class CamVid:
         frame = read_frame(image)
         labels = read_labels(annotation, frame.shape[:2])
         if labels.max() > VOID:
-            raise InputError(
-                f"{annotation} has id {labels.max()}: CamVid's 11-class form has ids 0 to {VOID}"
-            )
+            raise InputError(f"{annotation} has id {labels.max()}: CamVid's 11-class form has ids 0 to {VOID}")
         return Sample(image.stem, frame, labels)
 
 
@@ -57,9 +55,7 @@ def open_split(path: str, split: str) -> CamVid:
     root, split = Path(path), split or "val"
     images = {image.stem: image for image in images_in(root / split)}
     if not path or not images:
-        raise InputError(
-            f"no images in '{root / split}': give camvid:PATH[:SPLIT] of the SegNet tutorial's CamVid"
-        )
+        raise InputError(f"no images in '{root / split}': give camvid:PATH[:SPLIT] of the SegNet tutorial's CamVid")
     listing = root / f"{split}.txt"
     stems = _listed(listing) if listing.is_file() else sorted(images)
     if missing := [stem for stem in stems if stem not in images]:

@@ -79,9 +79,7 @@ def open_split(path: str, split: str) -> Streets:
     """
     match = re.fullmatch(r"(\d+)?(?:@(\d+)x(\d+))?", path)
     if match is None or (split or "val") not in SEEDS:
-        raise InputError(
-            f"streets:{path}:{split} is not streets[:N[@HxW][:train|val]], as in streets:200@240x320:val"
-        )
+        raise InputError(f"streets:{path}:{split} is not streets[:N[@HxW][:train|val]], as in streets:200@240x320:val")
     count, height, width = (
         int(text) if text else default for text, default in zip(match.groups(), (100, 240, 320), strict=True)
     )

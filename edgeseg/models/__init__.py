@@ -86,7 +86,9 @@ def load(
     chosen = _variants(module_file.SPEC, variant)
     found = module_file.classes_of(state)
     if classes is not None and found is not None and classes != found:
-        raise InputError(f"{source.name} was trained for {found} classes, not {classes}: leave --classes out or train anew")
+        raise InputError(
+            f"{source.name} was trained for {found} classes, not {classes}: leave --classes out or train anew"
+        )
     count = classes or found or chosen[0].classes
     attempts = [(v, module_file.build(count, v.name)) for v in chosen]
     picked = min(attempts, key=lambda attempt: _weights.misfit(attempt[1], state))
@@ -100,5 +102,7 @@ def _variants(model: ModelSpec, wanted: str | None) -> list[Variant]:
         return list(model.variants)
     found = [v for v in model.variants if v.name == wanted]
     if not found:
-        raise InputError(f"{model.name} has no variant '{wanted}': use one of {', '.join(v.name for v in model.variants)}")
+        raise InputError(
+            f"{model.name} has no variant '{wanted}': use one of {', '.join(v.name for v in model.variants)}"
+        )
     return found

@@ -138,12 +138,11 @@ def _follow(average: nn.Module, network: nn.Module, step: int) -> None:
 
 def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
     """Write the weights as safetensors, whole or not at all."""
-    state = {
-        k: v.contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")
-    }
+    state = {k: v.contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     save_file(state, part, dict(metadata))
+    part.chmod(0o644)  # safetensors lets only the owner read
     os.replace(part, path)
 
 
@@ -252,9 +251,7 @@ def _step(
     return float(loss.detach())
 
 
-def _state(
-    step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
+def _state(step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {
         "step": step,
         "network": network.state_dict(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -43,12 +44,21 @@ def digest(path: Path) -> str:
 
 def read(path: Path) -> dict[str, Tensor]:
     """The state dict in ``path``; wrappers (``state_dict``, ``model``) and DataParallel's prefix fall away."""
+    state: Any
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        KeyError,
+        pickle.UnpicklingError,
+        SafetensorError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{path} is no checkpoint that can be read safely ({reason}): save a plain state dict or safetensors"
@@ -85,7 +95,9 @@ def _differences(module: nn.Module, state: Mapping[str, Tensor]) -> tuple[list[s
     given = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     missing = [k for k in own if k not in given]
     unknown = [k for k in given if k not in own]
-    shapes = [f"{k} {list(given[k].shape)}≠{list(own[k].shape)}" for k in own if k in given and given[k].shape != own[k].shape]
+    shapes = [
+        f"{k} {list(given[k].shape)}≠{list(own[k].shape)}" for k in own if k in given and given[k].shape != own[k].shape
+    ]
     return missing, unknown, shapes
 
 

@@ -178,7 +178,10 @@ class ENet(nn.Module):
             ("regular", 1), ("dilated", 8), ("asymmetric", 1), ("dilated", 16)
         )  # fmt: skip
         return [
-            (f"{kind}{stage}_{first + i}", RegularBottleneck(128, overlap, 0.1, dilation, kind == "asymmetric"))
+            (
+                f"{kind}{stage}_{first + i}",
+                RegularBottleneck(128, overlap, 0.1, dilation, kind == "asymmetric"),
+            )
             for i, (kind, dilation) in enumerate(kinds)
         ]
 

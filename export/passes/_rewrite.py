@@ -33,11 +33,12 @@ class Rewriter:
         self.graph.append(node)
         return node.outputs[0]
 
-    def const(self, array: NDArray[Any], name: str) -> ir.Value:
+    def const(self, array: NDArray[Any] | np.generic, name: str) -> ir.Value:
         """An initializer called ``name`` (made unique)."""
         name = self._unique(name)
-        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-        value.shape, value.dtype = value.const_value.shape, value.const_value.dtype  # type: ignore[union-attr, assignment]
+        tensor = ir.tensor(array, name=name)
+        value = ir.Value(name=name, const_value=tensor)
+        value.shape, value.dtype = ir.Shape(array.shape), tensor.dtype
         self.graph.register_initializer(value)
         return value
 
@@ -50,7 +51,7 @@ class Rewriter:
                     self.graph.outputs[i] = new
         old.replace_all_uses_with(new)
         if new.shape is None:
-            new.shape, new.dtype = old.shape, old.dtype
+            new.shape, new.type = old.shape, old.type
 
     def finish(self) -> None:
         clean(self.model)
@@ -66,7 +67,12 @@ class Rewriter:
 
 def clean(model: ir.Model) -> None:
     """Sort, drop what nothing uses, and infer every shape anew."""
-    for each in (TopologicalSortPass(), IdentityEliminationPass(), RemoveUnusedNodesPass(), ShapeInferencePass()):
+    for each in (
+        TopologicalSortPass(),
+        IdentityEliminationPass(),
+        RemoveUnusedNodesPass(),
+        ShapeInferencePass(),
+    ):
         each(model)
 
 
@@ -91,9 +97,10 @@ def attribute(node: ir.Node, name: str, default: Any) -> Any:
 
 def sole_user(value: ir.Value) -> ir.Node | None:
     """The one node that reads ``value``, or None where several or the graph's outputs do."""
-    users = value.uses()
+    users = list(value.uses())
     return users[0].node if len(users) == 1 and not value.is_graph_output() else None
 
 
-def floats(*values: float) -> NDArray[np.float32]:
+def floats(*values: Any) -> NDArray[np.float32]:
+    """``values`` as a float32 vector."""
     return np.array(values, np.float32)

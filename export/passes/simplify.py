@@ -27,7 +27,7 @@ def apply(model: ir.Model) -> bool:
     if not equal(before, after, _example(model)):
         return False
     simplified = ir.from_proto(after)
-    model.graph = simplified.graph  # type: ignore[misc]
+    model.graph = simplified.graph
     model.opset_imports.update(simplified.opset_imports)
     return True
 

@@ -30,7 +30,9 @@ def apply(model: ir.Model) -> bool:
     for node in unpools:
         pool = node.inputs[1].producer() if node.inputs[1] is not None else None
         if pool is None or pool.op_type != "MaxPool":
-            raise InputError(f"MaxUnpool '{node.outputs[0].name}' takes its indices from no MaxPool: it has no static form")
+            raise InputError(
+                f"MaxUnpool '{node.outputs[0].name}' takes its indices from no MaxPool: it has no static form"
+            )
         window = _Window.of(pool, node)
         if pool not in codes:
             codes[pool] = _Argmax(rewriter, pool, window).code()
@@ -125,7 +127,9 @@ class _Argmax:
         if not self.w.pad:
             return code
         index = np.arange(self.w.pooled[axis - 2], dtype=np.int32)
-        least = unit * np.maximum(0, self.w.pad - index * self.w.stride).reshape((1, 1, 1, -1) if axis == 3 else (1, 1, -1, 1))
+        least = unit * np.maximum(0, self.w.pad - index * self.w.stride).reshape(
+            (1, 1, 1, -1) if axis == 3 else (1, 1, -1, 1)
+        )
         return self.r.op("Max", [code, self.r.const(least, f"{self.name}_first")], f"{self.name}_code")
 
     def _edge(self, x: ir.Value, axis: int) -> ir.Value:
@@ -191,7 +195,10 @@ class _Shifts:
         if self.before or any(after):
             pads = r.const(np.array([0, 0, *[self.before] * 2, 0, 0, *after], np.int64), f"{name}_pads")
             none = r.const(np.array(-1, np.int32), f"{name}_none")
-            self.wide = r.op("Pad", [x, pads], f"{name}_wide"), r.op("Pad", [code, pads, none], f"{name}_codes")
+            self.wide = (
+                r.op("Pad", [x, pads], f"{name}_wide"),
+                r.op("Pad", [code, pads, none], f"{name}_codes"),
+            )
 
     def at(self, where: tuple[int, int]) -> tuple[ir.Value, ir.Value]:
         if where not in self.made:
@@ -214,5 +221,7 @@ def _crop(r: Rewriter, x: ir.Value, w: _Window, name: str) -> ir.Value:
 
 
 def _slice(r: Rewriter, x: ir.Value, axis: int, start: int, stop: int, step: int, name: str) -> ir.Value:
-    bounds = [r.const(np.array([v], np.int64), f"{name}_{k}") for k, v in zip("beas", (start, stop, axis, step), strict=True)]
+    bounds = [
+        r.const(np.array([v], np.int64), f"{name}_{k}") for k, v in zip("beas", (start, stop, axis, step), strict=True)
+    ]
     return r.op("Slice", [x, *bounds], name)

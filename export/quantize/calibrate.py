@@ -37,7 +37,10 @@ class Calibration:
 
 
 def calibrate(
-    model: ir.Model, frames: Iterable[NDArray[np.uint8]], method: str = "mse", done: Callable[[], None] = lambda: None
+    model: ir.Model,
+    frames: Iterable[NDArray[np.uint8]],
+    method: str = "mse",
+    done: Callable[[], None] = lambda: None,
 ) -> Calibration:
     """Ranges of every tensor that int8 needs, from ``frames`` (uint8 H×W×3 each, at the graph's frame size).
 
@@ -55,7 +58,7 @@ def calibrate(
     images = hashlib.sha256()
     count = 0
     for frame in frames:
-        images.update(hashlib.sha256(np.ascontiguousarray(frame)).digest())
+        images.update(hashlib.sha256(frame.tobytes()).digest())
         for name, values in zip(names, session.run(names, {"frame": frame[None]}), strict=True):
             histograms[name].add(values)
         count += 1

@@ -68,7 +68,9 @@ class Plan:
         elif node.op_type in MOVES:
             self._move(node)
         else:
-            raise InputError(f"int8: operator {node.op_type} ('{output.name}') has no quantization rule; build fp32 or fp16")
+            raise InputError(
+                f"int8: operator {node.op_type} ('{output.name}') has no quantization rule; build fp32 or fp16"
+            )
 
     def _point(self, value: ir.Value) -> None:
         self.points.append(value)

@@ -8,6 +8,8 @@ nothing, but engines look for it there). The ranges go along in the model's meta
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -29,21 +31,19 @@ def quantize(model: ir.Model, calibration: Calibration, weight_levels: int = LEV
     r = Rewriter(model)
     scales = _scales(plan, calibration)
     computations = [n for n in model.graph if n.op_type in COMPUTE and _quantized_inputs(plan, n)]
-    points = {str(v.name) for v in plan.points}
     pairs: dict[str, ir.Value] = {}
-    for value in plan.points:
-        uses = list(value.uses())
-        pairs[str(value.name)] = _pair(r, value, scales[str(plan.scale_of(value))])
-        _redirect(model, value, uses, pairs[str(value.name)])
+    for point in plan.points:
+        uses = list(point.uses())
+        pairs[str(point.name)] = _pair(r, point, scales[str(plan.scale_of(point))])
+        _redirect(model, point, uses, pairs[str(point.name)])
     for node in computations:
-        for i in _quantized_inputs(plan, node):
-            value = node.inputs[i]
-            assert value is not None
-            if value.name not in points and value.name not in {p.name for p in pairs.values()}:
-                key = str(value.name)
-                if key not in pairs:
-                    pairs[key] = _pair(r, value, scales[str(plan.scale_of(value))])
-                node.replace_input_with(i, pairs[key])
+        for i in _quantized_inputs(plan, node):  # points were redirected: what is left was moved since its pair
+            moved = node.inputs[i]
+            assert moved is not None
+            key = str(moved.name)
+            if key not in pairs:
+                pairs[key] = _pair(r, moved, scales[str(plan.scale_of(moved))])
+            node.replace_input_with(i, pairs[key])
         if node.op_type in WEIGHTED:
             _weights(r, node, weight_levels)
     model.metadata_props[RANGES] = json.dumps(calibration.ranges, sort_keys=True)
@@ -70,7 +70,7 @@ def _pair(r: Rewriter, value: ir.Value, scale: float) -> ir.Value:
     return dq
 
 
-def _redirect(model: ir.Model, value: ir.Value, uses: list[ir.Usage], pair: ir.Value) -> None:
+def _redirect(model: ir.Model, value: ir.Value, uses: Sequence[Any], pair: ir.Value) -> None:
     for use in uses:
         use.node.replace_input_with(use.idx, pair)
     for i, output in enumerate(model.graph.outputs):

@@ -11,12 +11,21 @@ from types import ModuleType
 import onnx_ir as ir
 
 from edgeseg.errors import InputError
-from edgeseg.export.passes._rewrite import shape
-from edgeseg.export.tflite_writer import activation, conv, elementwise, ends, logic, movement, pool, resize
+from edgeseg.export.tflite_writer import (
+    activation,
+    conv,
+    elementwise,
+    ends,
+    logic,
+    movement,
+    pool,
+    resize,
+    slices,
+)
 from edgeseg.export.tflite_writer.graph import Graph
 from edgeseg.export.tflite_writer.scales import Scales
 
-MODULES: tuple[ModuleType, ...] = (conv, activation, elementwise, pool, movement, resize, logic, ends)
+MODULES: tuple[ModuleType, ...] = (conv, activation, elementwise, pool, movement, slices, resize, logic, ends)
 
 
 def write(model: ir.Model, half: bool = False) -> bytes:
@@ -27,20 +36,19 @@ def write(model: ir.Model, half: bool = False) -> bytes:
     Raises:
         InputError: an operator or attribute without a TFLite form, a dynamic shape, or a missing int8 scale.
     """
-    g, scales = Graph(half), Scales(model)
+    g = Graph(Scales(model), half)
     for value in model.graph.inputs:
-        g.inputs[str(value.name)] = g.file.tensor(str(value.name), shape(value), ends.type_of(value))
-        g.place(value, g.inputs[str(value.name)], tuple(range(len(shape(value)))))
+        ends.place_input(g, value)
     for node in model.graph:
         if node not in g.done:
-            _lowering(node)(g, node, scales)
+            _lowering(node)(g, node)
     return g.file.finish(g.inputs, {str(v.name): ends.output(g, v) for v in model.graph.outputs})
 
 
-def _lowering(node: ir.Node) -> Callable[[Graph, ir.Node, Scales], None]:
+def _lowering(node: ir.Node) -> Callable[[Graph, ir.Node], None]:
     for module in MODULES:
         if node.domain == "" and hasattr(module, f"lower_{node.op_type}"):
-            found: Callable[[Graph, ir.Node, Scales], None] = getattr(module, f"lower_{node.op_type}")
+            found: Callable[[Graph, ir.Node], None] = getattr(module, f"lower_{node.op_type}")
             return found
     raise InputError(
         f"operator {node.op_type} ('{node.outputs[0].name}') has no TFLite form here: build another target,"

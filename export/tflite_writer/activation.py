@@ -5,16 +5,17 @@ PReLU (arXiv:1502.01852, eq. 1) has no int8 kernel there, so it becomes a produc
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
-from edgeseg.export.passes._rewrite import array, attribute, shape, sole_user
+from edgeseg.export.passes._rewrite import array, attribute, sole_user
 from edgeseg.export.tflite_writer.arithmetic import (
     CLAMP_1,
-    LEVELS,
     NONE,
     RELU,
     RELU6,
@@ -22,44 +23,41 @@ from edgeseg.export.tflite_writer.arithmetic import (
     clamped,
     constant,
     filled,
-    quantization,
-    requantize,
 )
 from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
 from edgeseg.export.tflite_writer.graph import NHWC, Graph
-from edgeseg.export.tflite_writer.scales import Scales, slopes
+from edgeseg.export.tflite_writer.scales import LEVELS, slopes
 
 CLAMPS = {(0.0, np.inf): RELU, (0.0, 6.0): RELU6, (-1.0, 1.0): CLAMP_1}
 FIXED = Quantization((1 / 256,), -128)  # what LOGISTIC and SOFTMAX must write in int8
+NEAR = 1.1  # the few values that lie beyond saturate
+LEAST_SLOPE = 1 / 256  # XNNPACK's least: it does not move even the lowest int8 step by half a step
 
 
 def fuse(g: Graph, node: ir.Node) -> tuple[int, ir.Value]:
     """The activation that can be fused into ``node``, which is then done, and the value written."""
-    output = node.outputs[0]
-    user = sole_user(output)
-    code = _clamp(user) if user is not None else None
+    user = sole_user(node.outputs[0])
+    code = CLAMPS.get(_bounds(user)) if user is not None and user.op_type in ("Relu", "Clip") else None
     if user is None or code is None:
-        return NONE, output
+        return NONE, node.outputs[0]
     g.done.add(user)
     return code, user.outputs[0]
 
 
-def _clamp(node: ir.Node) -> int | None:
-    """The fused activation that a Relu or Clip is, if there is one."""
-    return CLAMPS.get(_bounds(node)) if node.op_type in ("Relu", "Clip") else None
-
-
 def _bounds(node: ir.Node) -> tuple[float, float]:
+    """Between which values a Relu or Clip holds its output."""
     if node.op_type == "Relu":
         return 0.0, np.inf
     low, high = (array(v) for v in (*node.inputs[1:], None, None)[:2])
     return -np.inf if low is None else float(low), np.inf if high is None else float(high)
 
 
-def lower_Relu(g: Graph, node: ir.Node, scales: Scales) -> None:
-    x, code = g.read(node.inputs[0]), _clamp(node)
-    out = quantization(scales.of(node.outputs[0])) if x.tensor.dtype == "int8" else None
-    result = _bounded(g, x.tensor, *_bounds(node)) if code is None else clamped(g, x.tensor, code, out)
+def lower_Relu(g: Graph, node: ir.Node) -> None:
+    x, bounds = g.read(node.inputs[0]), _bounds(node)
+    if bounds in CLAMPS:
+        result = clamped(g, x.tensor, CLAMPS[bounds], g.quantization(node.outputs[0], x.tensor))
+    else:
+        result = _bounded(g, x.tensor, *bounds)
     g.place(node.outputs[0], result, x.layout)
 
 
@@ -74,22 +72,16 @@ def _bounded(g: Graph, x: Tensor, low: float, high: float) -> Tensor:
 
 
 def _level(g: Graph, value: float, like: Tensor) -> Tensor:
+    """``value`` stored as ``like`` is."""
     if like.dtype != "int8":
         return filled(g, value, like)
-    step = np.clip(np.round(value / like.scale), -128, 127)
+    step = np.clip(np.round(value / like.scale), -LEVELS - 1, LEVELS)
     return g.file.constant(np.full([1] * len(like.shape), step, np.int8), like.quantization)
 
 
-def _leaky(g: Graph, x: Tensor, slope: float, out: Quantization | None) -> Tensor:
-    # XNNPACK takes no slope that cannot move even the lowest int8 step by half a step; such a slope is 0.
-    if abs(slope) * (x.scale / out.scale[0] if out else 1.0) < (1 / 256 if out else 1e-30):
-        return clamped(g, x, RELU, out)
-    return g.op("LEAKY_RELU", [x], x.shape, schema.LeakyReluOptionsT(alpha=slope), x.dtype, out)
-
-
-def lower_PRelu(g: Graph, node: ir.Node, scales: Scales) -> None:
+def lower_PRelu(g: Graph, node: ir.Node) -> None:
     x, given = g.read(node.inputs[0]), slopes(node)
-    out = quantization(scales.of(node.outputs[0])) if x.tensor.dtype == "int8" else None
+    out = g.quantization(node.outputs[0], x.tensor)
     if (given == given.flat[0]).all():
         g.place(node.outputs[0], _leaky(g, x.tensor, float(given.flat[0]), out), x.layout)
         return
@@ -106,32 +98,38 @@ def lower_PRelu(g: Graph, node: ir.Node, scales: Scales) -> None:
 lower_LeakyRelu = lower_PRelu
 
 
+def _leaky(g: Graph, x: Tensor, slope: float, out: Quantization | None) -> Tensor:
+    if slope == 0 or (out is not None and abs(slope) * x.scale / out.scale[0] < LEAST_SLOPE):
+        return clamped(g, x, RELU, out)
+    return g.op("LEAKY_RELU", [x], x.shape, schema.LeakyReluOptionsT(alpha=slope), out)
+
+
 def _prelu_int8(g: Graph, x: Tensor, given: NDArray[np.float32], out: Quantization) -> Tensor:
-    """y = x + (a − 1) · min(x, 0). Where no slope is above 1, that is x + max((a − 1) · x, 0)."""
-    tilt = constant(g, given - 1, x)
-    reach = max(1.0, float(np.abs(given - 1).max()) * x.scale / out.scale[0])
-    carried = quantization(out.scale[0] * reach)
-    if (given <= 1).all():
-        correction = binary(g, "MUL", x, tilt, RELU, carried)
-    else:
-        negative = Quantization((x.scale,), LEVELS)  # what is above 0 saturates to 0
-        correction = binary(g, "MUL", binary(g, "MUL", x, filled(g, 1.0, x), out=negative), tilt, out=carried)
-    return binary(g, "ADD", x, correction, out=out)
+    """y = x + max((a − 1) · x, 0) where a ≤ 1 and what is added stays near the scale of y; else
+    y = max(x, 0) + a · min(x, 0)."""
+    assert x.quantization is not None
+    depth = (LEVELS + 1 + x.quantization.zero) * x.scale  # of the lowest x
+    if given.max() <= 1 and np.abs(given - 1).max() * depth <= NEAR * LEVELS * out.scale[0]:
+        return binary(g, "ADD", x, binary(g, "MUL", x, constant(g, given - 1, x), RELU, out), out=out)
+    below = replace(Quantization.of(depth / (2 * LEVELS + 1)), zero=LEVELS)  # stores nothing above 0
+    negative = binary(g, "MUL", x, filled(g, 1.0, x), out=below)
+    sloped = binary(g, "MUL", negative, constant(g, given, x), out=out)
+    return binary(g, "ADD", clamped(g, x, RELU, out), sloped)
 
 
-def lower_Sigmoid(g: Graph, node: ir.Node, scales: Scales) -> None:
+def lower_Sigmoid(g: Graph, node: ir.Node) -> None:
     x = g.read(node.inputs[0])
-    g.place(node.outputs[0], _bytes_or_float(g, "LOGISTIC", x.tensor, None), x.layout)
+    g.place(node.outputs[0], _fixed(g, "LOGISTIC", x.tensor), x.layout)
 
 
-def lower_Softmax(g: Graph, node: ir.Node, scales: Scales) -> None:
+def lower_Softmax(g: Graph, node: ir.Node) -> None:
     """TFLite's runs along the last dimension."""
     x = g.read(node.inputs[0])
     axis = attribute(node, "axis", -1) % len(x.layout)
     layout = (*(d for d in x.layout if d != axis), axis)
-    tensor = g.ordered(x, layout)
-    g.place(node.outputs[0], _bytes_or_float(g, "SOFTMAX", tensor, schema.SoftmaxOptionsT(beta=1.0)), layout)
+    result = _fixed(g, "SOFTMAX", g.ordered(x, layout), schema.SoftmaxOptionsT(beta=1.0))
+    g.place(node.outputs[0], result, layout)
 
 
-def _bytes_or_float(g: Graph, kind: str, x: Tensor, options: object) -> Tensor:
-    return g.op(kind, [x], x.shape, options, x.dtype, FIXED if x.dtype == "int8" else None)
+def _fixed(g: Graph, kind: str, x: Tensor, options: object = None) -> Tensor:
+    return g.op(kind, [x], x.shape, options, FIXED if x.dtype == "int8" else None)

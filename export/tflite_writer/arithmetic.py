@@ -14,26 +14,21 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
-from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
+from edgeseg.export.tflite_writer.flatbuffer import NUMBER, Quantization, Tensor
 from edgeseg.export.tflite_writer.graph import Graph
+from edgeseg.export.tflite_writer.padding import join
+from edgeseg.export.tflite_writer.scales import LEVELS
 
 NONE, RELU, CLAMP_1, RELU6 = 0, 1, 2, 3  # schema.ActivationFunctionType
-NUMBER = Quantization((1.0,))
-LEVELS = 127
 HUGE = 2.0**126  # times any difference of normal float32 numbers: at least 1
-
-
-def quantization(scale: float) -> Quantization:
-    return Quantization((float(np.float32(scale)),))
 
 
 def binary(
     g: Graph, kind: str, a: Tensor, b: Tensor, activation: int = NONE, out: Quantization | None = None
 ) -> Tensor:
-    """ADD, SUB or MUL with broadcasting; ``out`` is the quantization of an int8 result."""
+    """ADD, SUB or MUL with broadcasting; ``out`` quantizes an int8 result, by default as ``a``."""
     options = getattr(schema, f"{kind.capitalize()}OptionsT")(fusedActivationFunction=activation)
-    sizes = np.broadcast_shapes(a.shape, b.shape)
-    return g.op(kind, [a, b], sizes, options, a.dtype, out or a.quantization)
+    return g.op(kind, [a, b], np.broadcast_shapes(a.shape, b.shape), options, out)
 
 
 def constant(g: Graph, values: NDArray[Any], partner: Tensor) -> Tensor:
@@ -43,20 +38,16 @@ def constant(g: Graph, values: NDArray[Any], partner: Tensor) -> Tensor:
         return g.file.constant(values.astype(partner.dtype))
     if values.dtype.kind in "biu":
         if np.abs(values.astype(np.int64)).max(initial=0) > LEVELS:
-            raise InputError(f"int8: integer constants beyond ±{LEVELS} ({values.ravel()[:4]}…) are not supported")
+            raise InputError(f"int8: integers {values.min()} … {values.max()} go beyond ±{LEVELS}")
         return g.file.constant(values.astype(np.int8), NUMBER)
-    scale = quantization(float(np.abs(values).max(initial=0)) / LEVELS or 1.0)
+    scale = Quantization.of(float(np.abs(values).max(initial=0)) / LEVELS or 1.0)
     return g.file.constant(np.round(values / np.float32(scale.scale[0])).astype(np.int8), scale)
 
 
 def filled(g: Graph, value: float, like: Tensor) -> Tensor:
-    """One ``value`` of the rank and arithmetic of ``like``."""
-    return constant(g, np.full([1] * len(like.shape), value, np.float32), like)
-
-
-def number(g: Graph, value: int, like: Tensor) -> Tensor:
-    """One small integer of the rank and arithmetic of ``like``."""
-    return constant(g, np.full([1] * len(like.shape), value, np.int32), like)
+    """One ``value`` of the rank and arithmetic of ``like``; an int stays one."""
+    kind = np.int32 if isinstance(value, int) else np.float32
+    return constant(g, np.full([1] * len(like.shape), value, kind), like)
 
 
 def requantize(g: Graph, x: Tensor, out: Quantization) -> Tensor:
@@ -65,15 +56,14 @@ def requantize(g: Graph, x: Tensor, out: Quantization) -> Tensor:
         return x
     if x.dtype == "uint8":  # QUANTIZE rounds bytes twice and is a step too high for one in four of them
         x = g.real(x)
-    return g.op("QUANTIZE", [x], x.shape, schema.QuantizeOptionsT(), "int8", out)
+    return g.op("QUANTIZE", [x], x.shape, schema.QuantizeOptionsT(), out, "int8")
 
 
 def clamped(g: Graph, x: Tensor, activation: int, out: Quantization | None = None) -> Tensor:
     """``x`` with a clamp that has no int8 operator of its own in XNNPACK: a product with 1 carries it."""
     if x.dtype != "int8":
-        names = {RELU: "RELU", RELU6: "RELU6", CLAMP_1: "RELU_N1_TO_1"}
-        return g.op(names[activation], [x], x.shape)
-    return binary(g, "MUL", x, filled(g, 1.0, x), activation, out or x.quantization)
+        return g.op({RELU: "RELU", RELU6: "RELU6", CLAMP_1: "RELU_N1_TO_1"}[activation], [x], x.shape)
+    return binary(g, "MUL", x, filled(g, 1.0, x), activation, out)
 
 
 def less(g: Graph, a: Tensor, b: Tensor) -> Tensor:
@@ -82,7 +72,7 @@ def less(g: Graph, a: Tensor, b: Tensor) -> Tensor:
     if above.dtype != "int8":
         return binary(g, "MUL", above, filled(g, HUGE, above), CLAMP_1)
     # One int8 step times 127/scale is far beyond 1, where the clamp holds it.
-    many = g.file.constant(np.full([1] * len(above.shape), LEVELS, np.int8), quantization(1 / above.scale))
+    many = g.file.constant(np.full([1] * len(above.shape), LEVELS, np.int8), Quantization.of(1 / above.scale))
     return binary(g, "MUL", above, many, CLAMP_1, NUMBER)
 
 
@@ -90,11 +80,11 @@ def equal_integers(g: Graph, a: Tensor, b: Tensor) -> Tensor:
     """The number 1 where the small integers ``a`` and ``b`` are equal, else 0."""
     difference = binary(g, "SUB", a, b)
     square = binary(g, "MUL", difference, difference)
-    return binary(g, "SUB", number(g, 1, square), square, RELU)
+    return binary(g, "SUB", filled(g, 1, square), square, RELU)
 
 
 def as_number(g: Graph, mask: Tensor, like: Tensor) -> Tensor:
-    """A boolean's ``mask`` in the arithmetic of ``like``."""
+    """``mask`` in the arithmetic of ``like``."""
     if mask.dtype == like.dtype:
         return mask
     return requantize(g, mask, NUMBER) if like.dtype == "int8" else g.real(mask)
@@ -106,14 +96,14 @@ def maximum(g: Graph, a: Tensor, b: Tensor) -> Tensor:
         return binary(g, "ADD", b, binary(g, "SUB", a, b, RELU))
     if a.dtype == "int8" and a.shape == b.shape and len(a.shape) == 4:
         return _stacked_maximum(g, a, b)
-    return g.op("MAXIMUM", [a, b], np.broadcast_shapes(a.shape, b.shape), schema.MaximumMinimumOptionsT())
+    options = schema.MaximumMinimumOptionsT()
+    return g.op("MAXIMUM", [a, b], np.broadcast_shapes(a.shape, b.shape), options)
 
 
 def _stacked_maximum(g: Graph, a: Tensor, b: Tensor) -> Tensor:
     """XNNPACK has no int8 MAXIMUM, but pools: the two maps stacked, windows of two rows."""
     n, h, w, c = a.shape
-    rows = [g.reshape(t, (n, 1, h * w, c)) for t in (a, b)]
-    options = schema.ConcatenationOptionsT(axis=1, fusedActivationFunction=NONE)
-    both = g.op("CONCATENATION", rows, (n, 2, h * w, c), options)
-    window = schema.Pool2DOptionsT(padding=schema.Padding.VALID, strideW=1, strideH=2, filterWidth=1, filterHeight=2)
-    return g.reshape(g.op("MAX_POOL_2D", [both], (n, 1, h * w, c), window), a.shape)
+    both = join(g, [g.reshape(t, (n, 1, h * w, c)) for t in (a, b)], 1)
+    options = schema.Pool2DOptionsT(padding=schema.Padding.VALID, strideW=1, strideH=2)
+    options.filterWidth, options.filterHeight = 1, 2
+    return g.reshape(g.op("MAX_POOL_2D", [both], (n, 1, h * w, c), options), a.shape)

@@ -1,8 +1,9 @@
-"""Conv and ConvTranspose: kernels in TFLite's order, activations fused, int8 with one scale per output channel."""
+"""Conv and ConvTranspose: kernels in TFLite's order, activations fused, int8 scales per output channel."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -12,86 +13,102 @@ from numpy.typing import NDArray
 from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, attribute, shape
 from edgeseg.export.tflite_writer.activation import fuse
-from edgeseg.export.tflite_writer.arithmetic import quantization
 from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
-from edgeseg.export.tflite_writer.graph import NHWC, Graph, stored_shape
-from edgeseg.export.tflite_writer.padding import VALID, cut, resolve, windows
-from edgeseg.export.tflite_writer.scales import Scales
+from edgeseg.export.tflite_writer.graph import Graph, stored_shape
+from edgeseg.export.tflite_writer.padding import SAME, VALID, cut, pads_of, resolve, windows
 
 INT32 = np.iinfo(np.int32)
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """Weights: float32, or int8 with ``scale`` for each output channel, which dimension ``axis`` counts."""
-
-    values: NDArray[np.float32] | NDArray[np.int8]
-    scale: NDArray[np.float32] | None
-
-    @classmethod
-    def of(cls, node: ir.Node) -> Kernel:
-        value = node.inputs[1]
-        assert value is not None
-        source = value.producer()
-        if source is not None and source.op_type == "DequantizeLinear":
-            values, scale = array(source.inputs[0]), array(source.inputs[1])
-            if values is not None and scale is not None:
-                return cls(values, scale.astype(np.float32).ravel())
-        values = array(value)
-        if values is None:
-            raise InputError(f"{node.op_type} '{node.outputs[0].name}': its weights are not constant")
-        return cls(values.astype(np.float32), None)
-
-    def real(self, axis: int) -> NDArray[np.float32]:
-        if self.scale is None:
-            return self.values.astype(np.float32)
-        steps = self.scale.reshape([-1 if d == axis else 1 for d in range(self.values.ndim)])
-        return self.values.astype(np.float32) * steps
-
-
-def lower_Conv(g: Graph, node: ir.Node, scales: Scales) -> None:
-    x, kernel = g.nhwc(node.inputs[0]), Kernel.of(node)
-    group, channels = attribute(node, "group", 1), x.shape[3]
-    depthwise = group == channels and group > 1
-    order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
-    x, padding = resolve(g, x, windows(node, kernel.values.shape[2:]))
-    activation, output = fuse(g, node)
-    strides, dilations = attribute(node, "strides", (1, 1)), attribute(node, "dilations", (1, 1))
+def lower_Conv(g: Graph, node: ir.Node) -> None:
+    x, kernel = g.nhwc(node.inputs[0]), Kernel.of(node, axis=0)
+    depthwise = attribute(node, "group", 1) == x.shape[3] > 1
     options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
-    options.padding, options.fusedActivationFunction = padding, activation
-    options.strideH, options.strideW = strides
-    options.dilationHFactor, options.dilationWFactor = dilations
+    x, options.padding = resolve(g, x, windows(node, kernel.values.shape[2:]))
+    options.fusedActivationFunction, output = fuse(g, node)
+    options.strideH, options.strideW = attribute(node, "strides", (1, 1))
+    options.dilationHFactor, options.dilationWFactor = attribute(node, "dilations", (1, 1))
     if depthwise:
-        options.depthMultiplier = kernel.values.shape[0] // channels
-    weights, bias, out = _parameters(g, x, node, kernel, order, 0, scales, output)
+        options.depthMultiplier = kernel.values.shape[0] // x.shape[3]
+    out = g.quantization(output, x)
+    inputs = [x, *kernel.tensors(g, x, (1, 2, 3, 0) if depthwise else (0, 2, 3, 1))]
     kind = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
-    g.place(output, g.op(kind, [x, weights, bias], stored_shape(output, NHWC), options, x.dtype, out))
+    g.place(output, g.op(kind, inputs, stored_shape(output), options, out))
 
 
-def lower_ConvTranspose(g: Graph, node: ir.Node, scales: Scales) -> None:
+def lower_ConvTranspose(g: Graph, node: ir.Node) -> None:
     if attribute(node, "group", 1) != 1 or set(attribute(node, "dilations", (1, 1))) != {1}:
         raise InputError(f"ConvTranspose '{node.outputs[0].name}': groups and dilation have no TFLite form")
-    x, kernel = g.nhwc(node.inputs[0]), Kernel.of(node)
-    along = [_Reach.of(node, i, kernel.values.shape[2 + i]) for i in range(2)]
-    same = all(r.extension is not None for r in along)
+    x, kernel = g.nhwc(node.inputs[0]), Kernel.of(node, axis=1)
+    along = [Reach.of(node, i, kernel.values.shape[2 + i]) for i in range(2)]
+    margins = [reach.margin for reach in along if reach.margin is not None]
+    same = len(margins) == 2
     if same:
-        kernel = Kernel(np.pad(kernel.values, [(0, 0), (0, 0), *(r.extension or (0, 0) for r in along)]), kernel.scale)
-    activation, output = fuse(g, node)
-    n, h, w, c = stored_shape(output, NHWC)
-    sizes = (n, h, w, c) if same else (n, along[0].full, along[1].full, c)
-    options = schema.TransposeConvOptionsT(fusedActivationFunction=activation)
-    options.padding = schema.Padding.SAME if same else VALID
+        kernel = replace(kernel, values=np.pad(kernel.values, [(0, 0), (0, 0), *margins]))
+    options = schema.TransposeConvOptionsT(padding=SAME if same else VALID)
+    options.fusedActivationFunction, output = fuse(g, node)
     options.strideH, options.strideW = attribute(node, "strides", (1, 1))
-    weights, bias, out = _parameters(g, x, node, kernel, (1, 2, 3, 0), 1, scales, output)
+    n, h, w, c = stored_shape(output)
+    sizes = (n, h, w, c) if same else (n, along[0].full, along[1].full, c)
+    weights, bias = kernel.tensors(g, x, (1, 2, 3, 0))
     inputs = [g.ints(sizes), weights, x, bias]
-    result = g.op("TRANSPOSE_CONV", inputs, sizes, options, x.dtype, out)
-    for i, reach in enumerate(along):
-        result = cut(g, result, 1 + i, 0 if same else reach.before, (h, w)[i])
+    out = g.quantization(output, x)
+    result = g.op("TRANSPOSE_CONV", inputs, sizes, options, out, x.dtype)
+    for axis, reach in enumerate(along, start=1):
+        result = cut(g, result, axis, 0 if same else reach.before, reach.out)
     g.place(output, result)
 
 
 @dataclass(frozen=True)
-class _Reach:
+class Kernel:
+    """``values`` as ONNX orders them: float32, or int8 with ``scale`` for each output channel, which
+    dimension ``axis`` counts; ``bias`` float32 for each output channel."""
+
+    name: str
+    values: NDArray[Any]
+    scale: NDArray[np.float32] | None
+    bias: NDArray[np.float32]
+    axis: int
+
+    @classmethod
+    def of(cls, node: ir.Node, axis: int) -> Kernel:
+        name = f"{node.op_type} '{node.outputs[0].name}'"
+        bias = array(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(shape(node.outputs[0])[1])
+        source = node.inputs[1].producer() if node.inputs[1] is not None else None
+        if source is not None and source.op_type == "DequantizeLinear":
+            values, scale = array(source.inputs[0]), array(source.inputs[1])
+        else:
+            values, scale = array(node.inputs[1]), None
+        if values is None or bias is None:
+            raise InputError(f"{name}: its weights and bias must be constant")
+        return cls(name, values, scale, bias.astype(np.float32), axis)
+
+    def tensors(self, g: Graph, x: Tensor, order: tuple[int, ...]) -> list[Tensor]:
+        """Weights with their dimensions in TFLite's ``order``, and bias, in the arithmetic of ``x``."""
+        values = self.values.transpose(order)
+        steps = None if self.scale is None else np.broadcast_to(self.scale, self.bias.shape)
+        where = order.index(self.axis)
+        if x.dtype == "int8":
+            return self._int8(g, x, values, steps, where)
+        if steps is not None:
+            values = values * steps.reshape([-1 if d == where else 1 for d in range(4)])
+        return [g.weight(values.astype(np.float32)), g.file.constant(self.bias)]
+
+    def _int8(
+        self, g: Graph, x: Tensor, values: NDArray[Any], steps: NDArray[np.float32] | None, where: int
+    ) -> list[Tensor]:
+        if steps is None:
+            raise InputError(f"int8: {self.name} reads int8, but its weights are float: quantize them too")
+        product = steps * np.float32(x.scale)
+        bias = np.clip(np.round(self.bias / product.astype(np.float64)), INT32.min, INT32.max)
+        return [
+            g.file.constant(values, Quantization(tuple(steps.tolist()), axis=where)),
+            g.file.constant(bias.astype(np.int32), Quantization(tuple(product.tolist()))),
+        ]
+
+
+@dataclass(frozen=True)
+class Reach:
     """A transposed convolution along one axis: its ``natural`` length, of which ``before`` is cut off."""
 
     length: int
@@ -101,44 +118,21 @@ class _Reach:
     before: int
 
     @classmethod
-    def of(cls, node: ir.Node, i: int, kernel: int) -> _Reach:
+    def of(cls, node: ir.Node, i: int, kernel: int) -> Reach:
         assert node.inputs[0] is not None
-        if attribute(node, "auto_pad", "NOTSET") != "NOTSET" or "output_shape" in node.attributes:
-            raise InputError(f"ConvTranspose '{node.outputs[0].name}': give its pads; auto_pad has no TFLite form")
         stride = attribute(node, "strides", (1, 1))[i]
         length, out = shape(node.inputs[0])[2 + i], shape(node.outputs[0])[2 + i]
-        return cls(length, out, (length - 1) * stride + kernel, stride, attribute(node, "pads", (0, 0, 0, 0))[i])
+        return cls(length, out, (length - 1) * stride + kernel, stride, pads_of(node)[i])
 
     @property
     def full(self) -> int:
-        """The length to compute where nothing is cut off but by a slice behind."""
+        """The length to compute where only a slice behind cuts."""
         return max(self.natural, self.before + self.out)
 
     @property
-    def extension(self) -> tuple[int, int] | None:
-        """Zeros to add before and after the kernel so that SAME cuts off what is to be cut off, or None."""
+    def margin(self) -> tuple[int, int] | None:
+        """Zeros to put before and after the kernel so that SAME cuts what is to be cut, or None."""
         if self.length != -(-self.out // self.stride):
             return None
         after = self.natural - self.before - self.out
         return (0, self.before - after) if after <= self.before else (after - self.before - 1, 0)
-
-
-def _parameters(
-    g: Graph, x: Tensor, node: ir.Node, kernel: Kernel, order: tuple[int, ...], axis: int, scales: Scales,
-    output: ir.Value,
-) -> tuple[Tensor, Tensor, Quantization | None]:  # fmt: skip
-    """Weights in TFLite's dimension ``order``, bias, and the output's quantization."""
-    given = array(node.inputs[2]) if len(node.inputs) > 2 else None
-    count = shape(node.outputs[0])[1]
-    bias = np.zeros(count, np.float32) if given is None else given.astype(np.float32)
-    if x.dtype != "int8":
-        return g.weight(kernel.real(axis).transpose(order)), g.file.constant(bias), None
-    if kernel.scale is None:
-        raise InputError(f"int8: {node.op_type} '{node.outputs[0].name}' reads int8 but its weights are float")
-    steps = np.broadcast_to(kernel.scale, count)
-    stored = Quantization(tuple(steps.tolist()), axis=order.index(axis))
-    product = steps.astype(np.float64) * x.scale
-    summed = np.clip(np.round(bias / product), INT32.min, INT32.max).astype(np.int32)
-    bias_tensor = g.file.constant(summed, Quantization(tuple(product.astype(np.float32).tolist())))
-    values = np.ascontiguousarray(kernel.values.transpose(order))
-    return g.file.constant(values, stored), bias_tensor, quantization(scales.of(output))

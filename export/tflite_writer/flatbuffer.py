@@ -5,15 +5,16 @@ The schema is LiteRT's own (schema.fbs, as generated into ``ai_edge_litert.schem
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import flatbuffers
+import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from edgeseg.errors import InputError
 from edgeseg.export.tflite_writer.versions import version_of
 
 SCHEMA_VERSION = 3
@@ -29,6 +30,14 @@ class Quantization:
     zero: int = 0
     axis: int = 0
 
+    @classmethod
+    def of(cls, scale: float) -> Quantization:
+        """One scale, as the file's float32 holds it, and zero at 0."""
+        return cls((float(np.float32(scale)),))
+
+
+NUMBER = Quantization((1.0,))  # int8 that stands for itself
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -41,7 +50,7 @@ class Tensor:
 
     @property
     def scale(self) -> float:
-        """The one scale of an int8 or uint8 tensor."""
+        """The one scale of a quantized tensor."""
         assert self.quantization is not None
         return self.quantization.scale[0]
 
@@ -56,19 +65,29 @@ class File:
         self._codes: dict[tuple[str, int], int] = {}
         self._constants: dict[tuple[Any, ...], Tensor] = {}
 
-    def tensor(self, name: str, shape: Sequence[int], dtype: str, quantization: Quantization | None = None) -> Tensor:
-        """A tensor that an operator or the caller writes."""
-        return self._add(name, tuple(shape), dtype, quantization, buffer=0)
+    def tensor(
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: str,
+        quantization: Quantization | None = None,
+        buffer: int = 0,
+    ) -> Tensor:
+        """A tensor that an operator or the caller writes, or that has the data of ``buffer``."""
+        entry = schema.TensorT(name=name.encode(), buffer=buffer, hasRank=True)
+        entry.shape, entry.type = np.array(shape, np.int32), getattr(schema.TensorType, dtype.upper())
+        entry.quantization = None if quantization is None else _parameters(quantization)
+        self._tensors.append(entry)
+        return Tensor(len(self._tensors) - 1, tuple(shape), dtype, quantization)
 
     def constant(self, array: NDArray[Any], quantization: Quantization | None = None) -> Tensor:
         """A tensor with data; equal data is stored once."""
-        array = np.ascontiguousarray(array)
         data = array.tobytes()
         key = (str(array.dtype), array.shape, quantization, data)
         if key not in self._constants:
+            number, kind = len(self._buffers), str(array.dtype)
             self._buffers.append(_AlignedBuffer(data))
-            name, buffer = f"constant_{len(self._buffers) - 1}", len(self._buffers) - 1
-            self._constants[key] = self._add(name, array.shape, str(array.dtype), quantization, buffer)
+            self._constants[key] = self.tensor(f"constant_{number}", array.shape, kind, quantization, number)
         return self._constants[key]
 
     def renamed(self, tensor: Tensor, quantization: Quantization) -> Tensor:
@@ -79,41 +98,33 @@ class File:
     def operator(self, kind: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], options: Any = None) -> None:
         """Append builtin operator ``kind``; ``options`` is the schema's ``…OptionsT`` object."""
         code = (kind, version_of(kind, inputs, outputs, options))
-        node = schema.OperatorT()
-        node.opcodeIndex = self._codes.setdefault(code, len(self._codes))
+        node = schema.OperatorT(opcodeIndex=self._codes.setdefault(code, len(self._codes)))
         node.inputs, node.outputs = _indices(inputs), _indices(outputs)
         if options is not None:
             node.builtinOptions = options
             node.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
         self._operators.append(node)
 
-    def finish(self, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> bytes:
-        """The file; ``inputs`` and ``outputs`` by name, which become the tensors' and the signature's names."""
-        for name, tensor in (*inputs.items(), *outputs.items()):
-            self._tensors[tensor.index].name = name.encode()
-        graph = schema.SubGraphT()
-        graph.name, graph.tensors, graph.operators = b"main", self._tensors, self._operators
+    def finish(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> bytes:
+        """The file; the names of ``inputs`` and ``outputs`` become the tensors' and the signature's.
+
+        Raises:
+            InputError: an output that is an input or another output.
+        """
+        named = {tensor.index: name for name, tensor in (*inputs.items(), *outputs.items())}
+        if len(named) < len(inputs) + len(outputs):
+            raise InputError(f"of {[*inputs, *outputs]} two are the same tensor: leave one out")
+        for index, name in named.items():
+            self._tensors[index].name = name.encode()
+        graph = schema.SubGraphT(name=b"main", tensors=self._tensors, operators=self._operators)
         graph.inputs, graph.outputs = _indices(list(inputs.values())), _indices(list(outputs.values()))
-        model = schema.ModelT()
-        model.version, model.description = SCHEMA_VERSION, b"edgeseg"
+        model = schema.ModelT(version=SCHEMA_VERSION, description=b"edgeseg")
         model.buffers, model.subgraphs = self._buffers, [graph]
         model.operatorCodes = [_code(kind, version) for kind, version in self._codes]
         model.signatureDefs = [_signature(inputs, outputs)]
         builder = flatbuffers.Builder(1 << 20)
         builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
         return bytes(builder.Output())
-
-    def _add(
-        self, name: str, shape: tuple[int, ...], dtype: str, quantization: Quantization | None, buffer: int
-    ) -> Tensor:
-        entry = schema.TensorT()
-        entry.name, entry.buffer = name.encode(), buffer
-        entry.shape, entry.type = np.array(shape, np.int32), getattr(schema.TensorType, dtype.upper())
-        entry.hasRank = True
-        if quantization is not None:
-            entry.quantization = _parameters(quantization)
-        self._tensors.append(entry)
-        return Tensor(len(self._tensors) - 1, shape, dtype, quantization)
 
 
 class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
@@ -138,30 +149,24 @@ def _indices(tensors: Sequence[Tensor]) -> NDArray[np.int32]:
 
 
 def _parameters(quantization: Quantization) -> Any:
-    entry = schema.QuantizationParametersT()
+    entry = schema.QuantizationParametersT(quantizedDimension=quantization.axis)
     entry.scale = np.array(quantization.scale, np.float32)
     entry.zeroPoint = np.full(len(quantization.scale), quantization.zero, np.int64)
-    entry.quantizedDimension = quantization.axis
     return entry
 
 
 def _code(kind: str, version: int) -> Any:
-    entry = schema.OperatorCodeT()
-    entry.builtinCode, entry.version = getattr(schema.BuiltinOperator, kind), version
+    entry = schema.OperatorCodeT(builtinCode=getattr(schema.BuiltinOperator, kind), version=version)
     # Readers of before 2020 look into a byte that ends at 127.
-    entry.deprecatedBuiltinCode = min(entry.builtinCode, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
+    last = schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
+    entry.deprecatedBuiltinCode = min(entry.builtinCode, last)
     return entry
 
 
-def _signature(inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> Any:
-    entry = schema.SignatureDefT()
-    entry.signatureKey, entry.subgraphIndex = b"serving_default", 0
-    entry.inputs = [_named(name, tensor) for name, tensor in inputs.items()]
-    entry.outputs = [_named(name, tensor) for name, tensor in outputs.items()]
-    return entry
-
-
-def _named(name: str, tensor: Tensor) -> Any:
-    entry = schema.TensorMapT()
-    entry.name, entry.tensorIndex = name.encode(), tensor.index
+def _signature(inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> Any:
+    entry = schema.SignatureDefT(signatureKey=b"serving_default", subgraphIndex=0)
+    entry.inputs, entry.outputs = (
+        [schema.TensorMapT(name=name.encode(), tensorIndex=t.index) for name, t in each.items()]
+        for each in (inputs, outputs)
+    )
     return entry

@@ -16,7 +16,8 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeseg.export.passes._rewrite import array, shape
-from edgeseg.export.tflite_writer.flatbuffer import File, Quantization, Tensor
+from edgeseg.export.tflite_writer.flatbuffer import NUMBER, File, Quantization, Tensor
+from edgeseg.export.tflite_writer.scales import Scales
 
 Layout = tuple[int, ...]
 NHWC: Layout = (0, 2, 3, 1)
@@ -38,8 +39,9 @@ class Placed:
 class Graph:
     """``half``: weights are stored in float16 and widened by the runtime."""
 
-    def __init__(self, half: bool) -> None:
+    def __init__(self, scales: Scales, half: bool) -> None:
         self.file = File()
+        self.scales = scales
         self.half = half
         self.inputs: dict[str, Tensor] = {}
         self.values: dict[ir.Value, Placed] = {}
@@ -52,42 +54,44 @@ class Graph:
         inputs: Sequence[Tensor],
         shape: Sequence[int],
         options: Any = None,
-        dtype: str | None = None,
         quantization: Quantization | None = None,
+        dtype: str | None = None,
     ) -> Tensor:
-        """Operator ``kind`` with one output of NHWC ``shape``; type and quantization default to the first
-        input's. The same operator on the same tensors is written once."""
-        kept = inputs[0].quantization if quantization is None and dtype is None else quantization
-        dtype = dtype or inputs[0].dtype
+        """Operator ``kind`` with one output of NHWC ``shape``, by default of the first input's type and
+        quantization. The same operator on the same tensors is written once."""
+        if dtype is None:
+            dtype, quantization = inputs[0].dtype, quantization or inputs[0].quantization
         settings = sorted(vars(options).items()) if options is not None else []
-        key = repr((kind, [t.index for t in inputs], tuple(shape), dtype, kept, settings))
+        key = repr((kind, [t.index for t in inputs], tuple(shape), dtype, quantization, settings))
         if key not in self._made:
-            output = self.file.tensor(f"{kind.lower()}_{len(self._made)}", shape, dtype, kept)
+            output = self.file.tensor(f"{kind.lower()}_{len(self._made)}", shape, dtype, quantization)
             self.file.operator(kind, inputs, [output], options)
             self._made[key] = output
         return self._made[key]
 
-    def ints(self, values: Sequence[int] | NDArray[Any]) -> Tensor:
+    def ints(self, values: Sequence[int] | int | NDArray[Any]) -> Tensor:
         """An int32 constant: axes, sizes, paddings."""
         return self.file.constant(np.asarray(values, np.int32))
 
     def weight(self, values: NDArray[np.float32]) -> Tensor:
         """A float constant that may be stored in half precision."""
         if not self.half or np.abs(values).max(initial=0) > HALF_MAX:
-            return self.file.constant(values.astype(np.float32))
+            return self.file.constant(values)
         stored = self.file.constant(values.astype(np.float16))
-        return self.op("DEQUANTIZE", [stored], values.shape, dtype="float32")
+        return self.op("DEQUANTIZE", [stored], values.shape, schema.DequantizeOptionsT(), dtype="float32")
 
-    def place(self, value: ir.Value, tensor: Tensor, layout: Layout | None = None, negated: bool = False) -> None:
-        """Record what ``value`` became; ``layout`` defaults to NHWC for four dimensions, else to ONNX's order."""
-        self.values[value] = Placed(tensor, layout or default_layout(len(tensor.shape)), negated)
+    def place(self, value: ir.Value, tensor: Tensor, layout: Layout = NHWC, negated: bool = False) -> None:
+        """Record what ``value`` became."""
+        self.values[value] = Placed(tensor, layout, negated)
+
+    def stored(self, value: ir.Value | None) -> Placed:
+        """``value`` as it lies in the file: bytes may stand for reals, a boolean may be negated."""
+        assert value is not None
+        return self.values[value] if value in self.values else self._constant(value)
 
     def read(self, value: ir.Value | None) -> Placed:
         """``value`` as a computation reads it: bytes that stand for reals become float32."""
-        assert value is not None
-        placed = self.values.get(value)
-        if placed is None:
-            return self._constant(value)
+        placed = self.stored(value)
         if placed.tensor.dtype == "uint8" and placed.tensor.quantization:
             return replace(placed, tensor=self.real(placed.tensor))
         if placed.negated:
@@ -101,7 +105,7 @@ class Graph:
     def plain(self, value: ir.Value | None) -> Tensor:
         """``value`` in ONNX's own order."""
         placed = self.read(value)
-        return self.ordered(placed, tuple(range(len(placed.layout))))
+        return self.ordered(placed, onnx_order(len(placed.layout)))
 
     def ordered(self, placed: Placed, layout: Layout) -> Tensor:
         """The tensor with its dimensions stored in the order ``layout``."""
@@ -110,7 +114,7 @@ class Graph:
         sizes = [tensor.shape[m] for m in moves]
         if moves == sorted(moves):
             return tensor
-        if (real := [m for m in moves if tensor.shape[m] != 1]) == sorted(real):
+        if (moving := [m for m in moves if tensor.shape[m] != 1]) == sorted(moving):
             return self.reshape(tensor, sizes)
         return self.op("TRANSPOSE", [tensor, self.ints(moves)], sizes, schema.TransposeOptionsT())
 
@@ -131,23 +135,29 @@ class Graph:
         one = self.file.constant(np.ones([1] * len(x.shape), x.dtype), x.quantization)
         return self.op("SUB", [one, x], x.shape, schema.SubOptionsT())
 
+    def quantization(self, value: ir.Value, like: Tensor) -> Quantization | None:
+        """What ``value`` is stored with when it is computed from ``like``: None in float32."""
+        if like.dtype != "int8":
+            return None
+        return self.scales.of(value) if value.dtype == ir.DataType.FLOAT else NUMBER
+
     def _constant(self, value: ir.Value) -> Placed:
         values = array(value)
         assert values is not None, f"'{value.name}' is read before it is written"
-        layout = default_layout(values.ndim)
+        layout = NHWC if values.ndim == 4 else onnx_order(values.ndim)
         return Placed(self.file.constant(values.transpose(layout)), layout)
 
 
-def default_layout(rank: int) -> Layout:
-    return NHWC if rank == 4 else tuple(range(rank))
+def onnx_order(rank: int) -> Layout:
+    return tuple(range(rank))
 
 
-def stored_shape(value: ir.Value, layout: Layout) -> tuple[int, ...]:
+def stored_shape(value: ir.Value, layout: Layout = NHWC) -> tuple[int, ...]:
     """The shape of ``value`` stored in ``layout``."""
     sizes = shape(value)
     return tuple(sizes[d] for d in layout)
 
 
-def axis_of(node: ir.Node, axis: int, layout: Layout) -> int:
-    """Where ONNX's ``axis`` of ``node``'s first input stands in ``layout``."""
+def axis_of(axis: int, layout: Layout) -> int:
+    """Where ONNX's ``axis`` stands in ``layout``."""
     return layout.index(axis % len(layout))

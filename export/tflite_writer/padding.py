@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 
+from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import attribute, shape
 from edgeseg.export.tflite_writer.flatbuffer import Tensor
 from edgeseg.export.tflite_writer.graph import Graph
@@ -41,24 +42,23 @@ class Window:
 
 
 def windows(node: ir.Node, kernel: Sequence[int]) -> list[Window]:
-    """The windows of a Conv or pooling ``node`` along height and width; pads that no window reaches are left out."""
+    """The windows of a Conv or pooling ``node`` along height and width, without pads that none reaches."""
     assert node.inputs[0] is not None
     strides, dilations = attribute(node, "strides", (1, 1)), attribute(node, "dilations", (1, 1))
-    lengths, outs = shape(node.inputs[0])[2:], shape(node.outputs[0])[2:]
+    lengths, outs, pads = shape(node.inputs[0])[2:], shape(node.outputs[0])[2:], pads_of(node)
     found = []
     for i in range(2):
         extent = (kernel[i] - 1) * dilations[i] + 1
-        reach = (outs[i] - 1) * strides[i] + extent - lengths[i]
-        before = _before(node, i, max(reach, 0))
-        found.append(Window(lengths[i], outs[i], extent, strides[i], before, max(reach - before, 0)))
+        after = (outs[i] - 1) * strides[i] + extent - lengths[i] - pads[i]
+        found.append(Window(lengths[i], outs[i], extent, strides[i], pads[i], max(after, 0)))
     return found
 
 
-def _before(node: ir.Node, i: int, total: int) -> int:
-    mode = attribute(node, "auto_pad", "NOTSET")
-    if mode in ("SAME_UPPER", "SAME_LOWER"):
-        return total // 2 if mode == "SAME_UPPER" else -(-total // 2)
-    return 0 if mode == "VALID" else int(attribute(node, "pads", (0, 0, 0, 0))[i])
+def pads_of(node: ir.Node) -> tuple[int, ...]:
+    """Top, left, bottom, right. Raises InputError where they are left to ``auto_pad``."""
+    if attribute(node, "auto_pad", "NOTSET") != "NOTSET":
+        raise InputError(f"{node.op_type} '{node.outputs[0].name}' has auto_pad: export explicit pads")
+    return tuple(attribute(node, "pads", (0, 0, 0, 0)))
 
 
 def resolve(g: Graph, x: Tensor, along: list[Window]) -> tuple[Tensor, int]:
@@ -71,7 +71,7 @@ def resolve(g: Graph, x: Tensor, along: list[Window]) -> tuple[Tensor, int]:
 
 
 def pad_zeros(g: Graph, x: Tensor, pads: Sequence[tuple[int, int]]) -> Tensor:
-    """``pads``: (before, after) for each dimension of ``x``. XNNPACK merges it into the convolution behind."""
+    """``pads``: (before, after) for each dimension of ``x``."""
     sizes = [d + b + a for d, (b, a) in zip(x.shape, pads, strict=True)]
     return g.op("PAD", [x, g.ints(np.array(pads))], sizes, schema.PadOptionsT())
 

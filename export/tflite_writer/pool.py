@@ -5,51 +5,49 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
-from edgeseg.export.passes._rewrite import array, attribute, shape
-from edgeseg.export.tflite_writer.arithmetic import LEVELS, binary, constant, quantization
+from edgeseg.export.passes._rewrite import array, attribute
+from edgeseg.export.tflite_writer.arithmetic import binary, constant
 from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
-from edgeseg.export.tflite_writer.graph import NHWC, Graph, axis_of, stored_shape
+from edgeseg.export.tflite_writer.graph import Graph, axis_of, stored_shape
 from edgeseg.export.tflite_writer.padding import SAME, VALID, Window, pad_edge, pad_zeros, windows
-from edgeseg.export.tflite_writer.scales import Scales
+from edgeseg.export.tflite_writer.scales import LEVELS
 
 
-def lower_MaxPool(g: Graph, node: ir.Node, scales: Scales) -> None:
+def lower_MaxPool(g: Graph, node: ir.Node) -> None:
     """Pads hold nothing, so the edge, which is in the window anyway, may stand there: exact in int8 too."""
     x, along = g.nhwc(node.inputs[0]), _windows(node)
     padding = SAME if all(w.same for w in along) else VALID
     if padding == VALID:
         for axis, w in enumerate(along, start=1):
             x = pad_edge(g, x, axis, w.before, w.after)
-    g.place(node.outputs[0], _pool(g, "MAX_POOL_2D", x, along, padding, stored_shape(node.outputs[0], NHWC)))
+    g.place(node.outputs[0], _pool(g, "MAX_POOL_2D", x, along, padding, stored_shape(node.outputs[0])))
 
 
-def lower_AveragePool(g: Graph, node: ir.Node, scales: Scales) -> None:
-    x, along, sizes = g.nhwc(node.inputs[0]), _windows(node), stored_shape(node.outputs[0], NHWC)
-    padded = pad_zeros(g, x, [(0, 0), *((w.before, w.after) for w in along), (0, 0)]) if _padded(along) else x
-    out = quantization(scales.of(node.outputs[0])) if x.dtype == "int8" else None
+def lower_AveragePool(g: Graph, node: ir.Node) -> None:
+    x, along, output = g.nhwc(node.inputs[0]), _windows(node), node.outputs[0]
+    out, sizes = g.quantization(output, x), stored_shape(output)
+    if attribute(node, "ceil_mode", 0):
+        raise InputError(f"AveragePool '{output.name}': ceil_mode has no TFLite form")
+    padded = not all(w.valid for w in along)
+    if padded:
+        x = pad_zeros(g, x, [(0, 0), *((w.before, w.after) for w in along), (0, 0)])
     if out is None:
-        result = _pool(g, "AVERAGE_POOL_2D", padded, along, VALID, sizes)
+        result = _pool(g, "AVERAGE_POOL_2D", x, along, VALID, sizes)
     else:
-        result = _average_int8(g, padded, along, sizes, out)
-    if _padded(along) and not attribute(node, "count_include_pad", 0):
+        result = _average_int8(g, x, along, sizes, out)
+    if padded and not attribute(node, "count_include_pad", 0):
         inside = np.outer(*(_share(w) for w in along))[None, :, :, None]
         result = binary(g, "MUL", result, constant(g, (1 / inside).astype(np.float32), result))
-    g.place(node.outputs[0], result)
+    g.place(output, result)
 
 
 def _windows(node: ir.Node) -> list[Window]:
-    kernel = attribute(node, "kernel_shape", None)
     if set(attribute(node, "dilations", (1, 1))) != {1}:
         raise InputError(f"{node.op_type} '{node.outputs[0].name}': a dilated window has no TFLite form")
-    if node.op_type == "AveragePool" and attribute(node, "ceil_mode", 0):
-        raise InputError(f"AveragePool '{node.outputs[0].name}': ceil_mode has no TFLite form")
-    return windows(node, kernel)
-
-
-def _padded(along: list[Window]) -> bool:
-    return not all(w.valid for w in along)
+    return windows(node, attribute(node, "kernel_shape", None))
 
 
 def _pool(g: Graph, kind: str, x: Tensor, along: list[Window], padding: int, sizes: tuple[int, ...]) -> Tensor:
@@ -59,7 +57,7 @@ def _pool(g: Graph, kind: str, x: Tensor, along: list[Window], padding: int, siz
     return g.op(kind, [x], sizes, options)
 
 
-def _share(w: Window) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _share(w: Window) -> NDArray[np.float64]:
     """Which share of each window lies inside the input."""
     start = np.arange(w.out) * w.stride - w.before
     return (np.minimum(start + w.extent, w.length) - np.maximum(start, 0)) / w.extent
@@ -68,33 +66,32 @@ def _share(w: Window) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 def _average_int8(g: Graph, x: Tensor, along: list[Window], sizes: tuple[int, ...], out: Quantization) -> Tensor:
     """XNNPACK averages no int8: a depthwise convolution with one weight does."""
     height, width, channels = along[0].extent, along[1].extent, x.shape[3]
-    step = float(np.float32(1 / (LEVELS * height * width)))
-    stored = Quantization((step,) * channels, axis=3)
-    weights = g.file.constant(np.full((1, height, width, channels), LEVELS, np.int8), stored)
-    bias = g.file.constant(np.zeros(channels, np.int32), Quantization((float(np.float32(step * x.scale)),) * channels))
+    step = np.full(channels, 1 / (LEVELS * height * width), np.float32)
+    weights = np.full((1, height, width, channels), LEVELS, np.int8)
+    product = Quantization(tuple((step * np.float32(x.scale)).tolist()))
     options = schema.DepthwiseConv2DOptionsT(padding=VALID, depthMultiplier=1)
     options.strideH, options.strideW = (w.stride for w in along)
     options.dilationHFactor = options.dilationWFactor = 1
-    return g.op("DEPTHWISE_CONV_2D", [x, weights, bias], sizes, options, "int8", out)
+    kernel = g.file.constant(weights, Quantization(tuple(step.tolist()), axis=3))
+    bias = g.file.constant(np.zeros(channels, np.int32), product)
+    return g.op("DEPTHWISE_CONV_2D", [x, kernel, bias], sizes, options, out)
 
 
-def lower_ReduceMean(g: Graph, node: ir.Node, scales: Scales) -> None:
-    x = g.read(node.inputs[0])
+def lower_ReduceMean(g: Graph, node: ir.Node) -> None:
     given = array(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes", None)
-    axes = list(range(len(x.layout))) if given is None else [int(a) for a in given]
-    keep = bool(attribute(node, "keepdims", 1))
-    _mean(g, node, axes, keep, scales)
+    rank = len(g.read(node.inputs[0]).layout)
+    axes = list(range(rank)) if given is None else [int(a) % rank for a in given]
+    _mean(g, node, axes, bool(attribute(node, "keepdims", 1)))
 
 
-def lower_GlobalAveragePool(g: Graph, node: ir.Node, scales: Scales) -> None:
-    _mean(g, node, [2, 3], True, scales)
+def lower_GlobalAveragePool(g: Graph, node: ir.Node) -> None:
+    _mean(g, node, [2, 3], keep=True)
 
 
-def _mean(g: Graph, node: ir.Node, axes: list[int], keep: bool, scales: Scales) -> None:
+def _mean(g: Graph, node: ir.Node, axes: list[int], keep: bool) -> None:
     x, output = g.read(node.inputs[0]), node.outputs[0]
-    kept = tuple(d for d in x.layout if d not in {a % len(x.layout) for a in axes})
+    kept = [d for d in x.layout if d not in axes]
     layout = x.layout if keep else tuple(sorted(kept).index(d) for d in kept)
-    stored = g.ints(sorted(axis_of(node, a, x.layout) for a in axes))
-    out = quantization(scales.of(output)) if x.tensor.dtype == "int8" else None
-    options = schema.ReducerOptionsT(keepDims=keep)
-    g.place(output, g.op("MEAN", [x.tensor, stored], stored_shape(output, layout), options, x.tensor.dtype, out), layout)
+    inputs = [x.tensor, g.ints(sorted(axis_of(a, x.layout) for a in axes))]
+    options, out = schema.ReducerOptionsT(keepDims=keep), g.quantization(output, x.tensor)
+    g.place(output, g.op("MEAN", inputs, stored_shape(output, layout), options, out), layout)

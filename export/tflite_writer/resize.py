@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
@@ -9,89 +11,80 @@ from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, attribute
-from edgeseg.export.tflite_writer.arithmetic import quantization, requantize
+from edgeseg.export.tflite_writer.arithmetic import requantize
 from edgeseg.export.tflite_writer.flatbuffer import Tensor
-from edgeseg.export.tflite_writer.graph import NHWC, Graph, stored_shape
+from edgeseg.export.tflite_writer.graph import Graph, stored_shape
 from edgeseg.export.tflite_writer.padding import join
-from edgeseg.export.tflite_writer.scales import Scales
 
-BILINEAR = {
-    "half_pixel": {"halfPixelCenters": True, "alignCorners": False},
-    "pytorch_half_pixel": {"halfPixelCenters": True, "alignCorners": False},
-    "align_corners": {"halfPixelCenters": False, "alignCorners": True},
-    "asymmetric": {"halfPixelCenters": False, "alignCorners": False},
+HALF_PIXEL = ("half_pixel", "pytorch_half_pixel")  # they differ only where the output has length 1
+ROUNDING: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "round_prefer_floor": lambda position: np.ceil(position - 0.5),
+    "round_prefer_ceil": lambda position: np.floor(position + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
 }
 
 
-def lower_Resize(g: Graph, node: ir.Node, scales: Scales) -> None:
+def lower_Resize(g: Graph, node: ir.Node) -> None:
     x, output = g.nhwc(node.inputs[0]), node.outputs[0]
-    sizes = stored_shape(output, NHWC)
+    sizes, mode = stored_shape(output), attribute(node, "mode", "nearest")
     if (sizes[0], sizes[3]) != (x.shape[0], x.shape[3]):
-        raise InputError(f"Resize '{output.name}': only height and width can be resized, not {x.shape} to {sizes}")
-    if attribute(node, "mode", "nearest") == "nearest":
-        g.place(output, _nearest(g, node, x, sizes))
-        return
-    result = _bilinear(g, node, x, sizes)
-    if x.dtype == "int8":
-        result = requantize(g, result, quantization(scales.of(output)))
+        raise _unsupported(node, f"from {x.shape} to {sizes}: only height and width can change")
+    if mode not in ("nearest", "linear") or attribute(node, "antialias", 0):
+        raise _unsupported(node, f"with mode {mode}, antialias {attribute(node, 'antialias', 0)}")
+    result = _nearest(g, node, x, sizes) if mode == "nearest" else _bilinear(g, node, x, sizes)
+    if mode == "linear" and (out := g.quantization(output, x)) is not None:
+        result = requantize(g, result, out)
     g.place(output, result)
 
 
+def _unsupported(node: ir.Node, how: str) -> InputError:
+    return InputError(f"Resize '{node.outputs[0].name}' {how}: it has no TFLite form")
+
+
+def _transformation(node: ir.Node) -> str:
+    found: str = attribute(node, "coordinate_transformation_mode", "half_pixel")
+    if found not in (*HALF_PIXEL, "align_corners", "asymmetric"):
+        raise _unsupported(node, f"with coordinates {found}")
+    return found
+
+
 def _bilinear(g: Graph, node: ir.Node, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    transformation = attribute(node, "coordinate_transformation_mode", "half_pixel")
-    known = attribute(node, "mode", "nearest") == "linear" and transformation in BILINEAR
-    if not known or attribute(node, "antialias", 0):
-        raise InputError(f"Resize '{node.outputs[0].name}': {transformation} with these attributes has no TFLite form")
-    options = schema.ResizeBilinearOptionsT()
-    vars(options).update(BILINEAR[transformation])
+    coordinates = _transformation(node)
+    options = schema.ResizeBilinearOptionsT(alignCorners=coordinates == "align_corners")
+    options.halfPixelCenters = coordinates in HALF_PIXEL
     return g.op("RESIZE_BILINEAR", [x, g.ints(sizes[1:3])], sizes, options)
 
 
 def _nearest(g: Graph, node: ir.Node, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    wanted = [_picked(node, i, x.shape[1 + i], sizes[1 + i]) for i in range(2)]
-    if all(np.array_equal(w, np.arange(2 * n) // 2) for w, n in zip(wanted, x.shape[1:3], strict=True)):
-        return _doubled(g, x, sizes)
+    lengths = x.shape[1:3]
+    wanted = [_picked(node, i, lengths[i], sizes[1 + i]) for i in range(2)]
+    if all(np.array_equal(w, np.arange(2 * n) // 2) for w, n in zip(wanted, lengths, strict=True)):
+        # XNNPACK has no RESIZE_NEAREST_NEIGHBOR, but interleaves channels.
+        options = schema.DepthToSpaceOptionsT(blockSize=2)
+        return g.op("DEPTH_TO_SPACE", [join(g, [x] * 4, 3)], sizes, options)
     for half in (False, True):
-        ours = [_tflite_picks(n, len(w), half) for w, n in zip(wanted, x.shape[1:3], strict=True)]
-        if all(np.array_equal(w, o) for w, o in zip(wanted, ours, strict=True)):
+        if all(np.array_equal(w, _ours(n, len(w), half)) for w, n in zip(wanted, lengths, strict=True)):
             options = schema.ResizeNearestNeighborOptionsT(halfPixelCenters=half)
             return g.op("RESIZE_NEAREST_NEIGHBOR", [x, g.ints(sizes[1:3])], sizes, options)
-    raise InputError(f"Resize '{node.outputs[0].name}': TFLite picks other neighbours from {x.shape} to {sizes}")
-
-
-def _doubled(g: Graph, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """XNNPACK has no RESIZE_NEAREST_NEIGHBOR, but interleaves channels."""
-    wide = join(g, [x] * 4, 3)
-    return g.op("DEPTH_TO_SPACE", [wide], sizes, schema.DepthToSpaceOptionsT(blockSize=2))
+    raise _unsupported(node, f"from {x.shape} to {sizes}: TFLite picks other neighbours")
 
 
 def _picked(node: ir.Node, i: int, length: int, out: int) -> NDArray[np.int64]:
-    """The element that ONNX takes for each output along axis i of height and width (operator Resize, opset 18)."""
-    position, scale = np.arange(out, dtype=np.float64), _scale(node, i, length, out)
-    mode = attribute(node, "coordinate_transformation_mode", "half_pixel")
-    if mode in ("half_pixel", "pytorch_half_pixel"):
-        position = (position + 0.5) / scale - 0.5
-    elif mode == "asymmetric":
-        position = position / scale
-    elif mode == "align_corners":
+    """The element ONNX takes for each output along axis ``i`` of height and width (Resize, opset 18)."""
+    position, coordinates = np.arange(out, dtype=np.float64), _transformation(node)
+    given = array(node.inputs[2]) if len(node.inputs) > 2 else None
+    scale = out / length if given is None or not given.size else float(given[2 + i])
+    if coordinates == "align_corners":
         position = position * (length - 1) / max(out - 1, 1)
     else:
-        raise InputError(f"Resize '{node.outputs[0].name}': {mode} has no TFLite form")
-    rounding = {
-        "round_prefer_floor": np.ceil(position - 0.5),
-        "round_prefer_ceil": np.floor(position + 0.5),
-        "floor": np.floor(position),
-        "ceil": np.ceil(position),
-    }
-    picked = rounding[attribute(node, "nearest_mode", "round_prefer_floor")]
-    return np.clip(picked, 0, length - 1).astype(np.int64)
+        shift = 0.5 if coordinates in HALF_PIXEL else 0.0
+        position = (position + shift) / scale - shift
+    picked = ROUNDING[attribute(node, "nearest_mode", "round_prefer_floor")](position)
+    return np.asarray(np.clip(picked, 0, length - 1), np.int64)
 
 
-def _scale(node: ir.Node, i: int, length: int, out: int) -> float:
-    scales = array(node.inputs[2]) if len(node.inputs) > 2 else None
-    return out / length if scales is None or not scales.size else float(scales[2 + i])
-
-
-def _tflite_picks(length: int, out: int, half: bool) -> NDArray[np.int64]:
+def _ours(length: int, out: int, half: bool) -> NDArray[np.int64]:
+    """The element RESIZE_NEAREST_NEIGHBOR takes for each output along an axis."""
     position = np.arange(out, dtype=np.float32) + np.float32(0.5 if half else 0)
-    return np.minimum(np.floor(position * np.float32(length / out)), length - 1).astype(np.int64)
+    return np.asarray(np.minimum(np.floor(position * np.float32(length / out)), length - 1), np.int64)

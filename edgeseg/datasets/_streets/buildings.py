@@ -28,9 +28,7 @@ def _facade(rng: np.random.Generator, storey: float) -> Texture:
     )
 
 
-def building(
-    canvas: Canvas, rng: np.random.Generator, street: Street, side: int, z0: float, z1: float
-) -> None:
+def building(canvas: Canvas, rng: np.random.Generator, street: Street, side: int, z0: float, z1: float) -> None:
     """One building from z0 to z1: front, near end, shop floor and, on lower ones, a pitched roof."""
     bend, x = canvas.camera.bend, side * street.front(side)
     storey, storeys = float(rng.uniform(2.7, 3.6)), int(rng.integers(1, 7))
@@ -77,9 +75,7 @@ def backdrop(canvas: Canvas, rng: np.random.Generator) -> None:
             canvas.add(part, wall(x - width / 2, z, x + width / 2, z, -2, float(rng.uniform(4, 30))))
             continue
         angle = np.linspace(0, np.pi, 9)
-        hump = np.stack(
-            (x + width * np.cos(angle), rng.uniform(4, 13) * np.sin(angle) ** 0.6 - 1, 0 * angle + z), 1
-        )
+        hump = np.stack((x + width * np.cos(angle), rng.uniform(4, 13) * np.sin(angle) ** 0.6 - 1, 0 * angle + z), 1)
         hump[1:-1, 1] += rng.uniform(-1, 1, 7)
         color = tint(rng, ((0.2, 0.28, 0.14), (0.28, 0.3, 0.16)))
         canvas.add(Part(c.TREE, color, (0.0, 0.0, z), texture=Texture(0.2, 3.0)), hump)

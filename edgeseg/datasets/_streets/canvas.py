@@ -101,18 +101,18 @@ class Canvas:
         self._draw(mask, self._shadow_points, [(255, n) for n in self._shadows])
         return np.asarray(numbers, np.int32), np.asarray(mask)
 
-    def _draw(
-        self, image: Image.Image, points: Sequence[Points], polygons: Sequence[tuple[int, int]]
-    ) -> None:
+    def _draw(self, image: Image.Image, points: Sequence[Points], polygons: Sequence[tuple[int, int]]) -> None:
         if not polygons:
             return
         pixels, depth = self.camera.project(np.concatenate(points))
         ends = np.cumsum([count for _, count in polygons])
-        nearest = np.minimum.reduceat(depth, np.concatenate(((0,), ends[:-1]))).tolist()
+        starts = np.concatenate(((0,), ends[:-1]))
+        low, high = np.minimum.reduceat(pixels, starts), np.maximum.reduceat(pixels, starts)
+        shown = (low < (image.width + 1, image.height + 1)).all(1) & (high > -2).all(1)
+        shown &= np.minimum.reduceat(depth, starts) > NEAR
         # Pillow wants modest coordinates; what lies this far outside is not seen anyway.
-        flat = pixels.clip(-4000, 4000).ravel().tolist()
-        polygon, start = ImageDraw.Draw(image).polygon, 0
-        for (ink, _), end, near in zip(polygons, ends.tolist(), nearest, strict=True):
-            if near > NEAR:
-                polygon(flat[2 * start : 2 * end], fill=ink)
-            start = end
+        flat, polygon = pixels.clip(-4000, 4000).ravel().tolist(), ImageDraw.Draw(image).polygon
+        spans = list(zip(starts.tolist(), ends.tolist(), strict=True))
+        for i in np.flatnonzero(shown).tolist():
+            start, end = spans[i]
+            polygon(flat[2 * start : 2 * end], fill=polygons[i][0])

@@ -19,9 +19,7 @@ PLATES = ((0.9, 0.9, 0.88), (0.9, 0.9, 0.88), (0.15, 0.15, 0.17), (0.75, 0.1, 0.
 FENCES = ((0.4, 0.28, 0.18), (0.5, 0.5, 0.5), (0.18, 0.24, 0.2), (0.82, 0.82, 0.8), (0.3, 0.3, 0.32))
 
 
-def _post(
-    canvas: Canvas, rng: np.random.Generator, light: Light, x: float, z: float, size: tuple[float, float]
-) -> int:
+def _post(canvas: Canvas, rng: np.random.Generator, light: Light, x: float, z: float, size: tuple[float, float]) -> int:
     width, top = size
     number = canvas.part(Part(c.POLE, tint(rng, METAL), (x, 0.0, z), texture=Texture(0.06, 30.0)))
     canvas.flat(number, box(-width / 2, 0.0, width / 2, top), (x, z))
@@ -73,9 +71,7 @@ def traffic_light(canvas: Canvas, rng: np.random.Generator, light: Light, x: flo
     top = float(rng.uniform(2.6, 3.6))
     _post(canvas, rng, light, x, z, (0.13, top - 0.5))
     instance = canvas.instance(c.SIGN)
-    body = canvas.part(
-        Part(c.SIGN, tint(rng, ((0.08, 0.08, 0.08), (0.5, 0.45, 0.1))), (x, 0, z), instance=instance)
-    )
+    body = canvas.part(Part(c.SIGN, tint(rng, ((0.08, 0.08, 0.08), (0.5, 0.45, 0.1))), (x, 0, z), instance=instance))
     canvas.flat(body, box(-0.2, top - 1.0, 0.2, top), (x, z))
     lit = int(rng.integers(3))
     lamps: tuple[Color, ...] = ((1.6, 0.15, 0.1), (1.6, 0.9, 0.1), (0.1, 1.5, 0.6))

@@ -46,9 +46,7 @@ def sample_light(rng: np.random.Generator) -> Light:
     blue = np.array((0.25, 0.45, 0.85)) * rng.uniform(0.7, 1.1)
     pale = 0.5 * warm + 0.5 * np.array((0.75, 0.85, 0.95))
     zenith, horizon = ((1 - gloom) * a + gloom * grey for a in (blue, pale))
-    fog = (rng.uniform(0, 0.003), rng.uniform(0, 0.006), rng.uniform(0.003, 0.012), rng.uniform(0.012, 0.05))[
-        kind
-    ]
+    fog = (rng.uniform(0, 0.003), rng.uniform(0, 0.006), rng.uniform(0.003, 0.012), rng.uniform(0.012, 0.05))[kind]
     return Light(
         sun=sun,
         direct=(1.1 * (1 - gloom) * warm).astype(np.float32),

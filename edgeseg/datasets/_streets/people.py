@@ -22,16 +22,12 @@ BICYCLES = ((0.08, 0.08, 0.09), (0.5, 0.08, 0.08), (0.15, 0.25, 0.5), (0.6, 0.6,
 Figure = list[tuple[int, Points]]  # (which of the figure's colours, outline)
 
 
-def _draw(
-    canvas: Canvas, label: int, figure: Figure, colors: list[tuple[float, float, float]], at: Points
-) -> None:
+def _draw(canvas: Canvas, label: int, figure: Figure, colors: list[tuple[float, float, float]], at: Points) -> None:
     """Draw ``figure`` at (x, z, scale, mirror)."""
     x, z, scale, mirror = at.tolist()
     instance = canvas.instance(label)
     texture = Texture(0.12, 40.0)
-    parts = [
-        canvas.part(Part(label, color, (x, 0.0, z), texture=texture, instance=instance)) for color in colors
-    ]
+    parts = [canvas.part(Part(label, color, (x, 0.0, z), texture=texture, instance=instance)) for color in colors]
     for number, outline in figure:
         canvas.flat(parts[number], outline * (scale * mirror, scale), (x, z))
 
@@ -54,9 +50,7 @@ def pedestrian(canvas: Canvas, rng: np.random.Generator, light: Light, x: float,
             4,
             (
                 1,
-                np.array(
-                    ((-1.2 * broad, 0.27), (1.2 * broad, 0.27), (0.8 * broad, 0.5), (-0.8 * broad, 0.5))
-                ),
+                np.array(((-1.2 * broad, 0.27), (1.2 * broad, 0.27), (0.8 * broad, 0.5), (-0.8 * broad, 0.5))),
             ),
         )
     if rng.random() < 0.35:  # bag

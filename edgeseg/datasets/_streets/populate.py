@@ -20,9 +20,7 @@ def _depth(rng: np.random.Generator, near: float, far: float) -> float:
     return float(np.exp(rng.uniform(np.log(near), np.log(far))))
 
 
-def _roadside(
-    rng: np.random.Generator, street: Street, near: float, far: float
-) -> tuple[float, float] | None:
+def _roadside(rng: np.random.Generator, street: Street, near: float, far: float) -> tuple[float, float] | None:
     """A place (x, z) on a pavement near the kerb, or None where the road across is."""
     z = _depth(rng, near, far)
     x = float(rng.choice((-1.0, 1.0))) * (street.half + float(rng.uniform(0.25, 0.8)))
@@ -41,9 +39,7 @@ def things(canvas: Canvas, rng: np.random.Generator, street: Street, light: Ligh
     yield from _walkers(canvas, rng, street, light)
 
 
-def _frontage(
-    canvas: Canvas, rng: np.random.Generator, street: Street, light: Light, side: int
-) -> Iterator[Thing]:
+def _frontage(canvas: Canvas, rng: np.random.Generator, street: Street, light: Light, side: int) -> Iterator[Thing]:
     """Buildings, and fences, hedges and trees before and between them."""
     density = float(rng.choice((0.1, 0.55, 0.95), p=(0.22, 0.33, 0.45)))
     for z0, z1 in buildings.row(rng, street, side, density):

@@ -39,9 +39,7 @@ def shade(
     return color, depth
 
 
-def _panes(
-    color: Plane, index: NDArray[np.int32], u: Plane, v: Plane, parts: list[Part], received: Plane
-) -> None:
+def _panes(color: Plane, index: NDArray[np.int32], u: Plane, v: Plane, parts: list[Part], received: Plane) -> None:
     """Overwrite ``color`` where a part's grid shows what is behind."""
     paned = np.array([p.texture.pane[0] > 0 for p in parts])
     where = np.flatnonzero(paned[index])
