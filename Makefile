@@ -11,7 +11,7 @@ demo: $(READY)
 	$(VENV)/bin/edgeseg demo --out demo
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -n 2
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)
 	$(VENV)/bin/ruff check .

@@ -122,4 +122,4 @@ def _plot(runs: Sequence[Run], colors: Mapping[str, int]) -> str:
 def _overlays(overlays: Sequence[Overlay]) -> str:
     if not overlays:
         return ""
-    return f"<section><h2>What they see</h2>{''.join(images.section(o) for o in overlays)}</section>"
+    return f"<section><h2>What they see</h2>{images.section(overlays)}</section>"

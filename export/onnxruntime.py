@@ -32,7 +32,7 @@ def toolchain() -> dict[str, str]:
 
 
 def weight_levels() -> int:
-    """All of int8: its kernels accumulate in 32 bits on every CPU."""
+    """All of int8: the runtime asks for the kernels that do not saturate."""
     return 127
 
 

@@ -79,7 +79,8 @@ class Engine:
         if "labels" in outputs:
             labels: NDArray[np.uint8] = outputs["labels"][0]
             return labels
-        return outputs["logits"][0].argmax(0).astype(np.uint8)
+        best: NDArray[np.uint8] = outputs["logits"][0].argmax(0).astype(np.uint8)
+        return best
 
     def close(self) -> None:
         """Release the engine; idempotent."""

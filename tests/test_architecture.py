@@ -41,7 +41,8 @@ def test_the_runtimes_load_no_heavy_package() -> None:
 
 
 def test_the_runtimes_import_in_a_third_of_a_second() -> None:
-    code = "import time; t = time.perf_counter(); import edgeseg.runtimes; print(time.perf_counter() - t)"
+    """Of CPU time, which other work on the machine does not stretch; most of it is NumPy's."""
+    code = "import time; t = time.process_time(); import edgeseg.runtimes; print(time.process_time() - t)"
     assert min(float(python(code).stdout) for _ in range(5)) < 0.3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -66,10 +67,8 @@ def test_a_manifest_of_wrong_types_is_refused_or_read(manifest: Manifest, data: 
     document = json.loads(manifest.to_json())
     key = data.draw(st.sampled_from(sorted(document)))
     document[key] = data.draw(json_values)
-    try:
-        Manifest.from_json(json.dumps(document))
-    except ArtifactError as error:
-        assert "\n" not in str(error)
+    with contextlib.suppress(ArtifactError):  # and nothing else
+        assert isinstance(Manifest.from_json(json.dumps(document)), Manifest)
 
 
 @given(st.text())
@@ -166,8 +165,13 @@ def test_a_golden_file_with_pickled_objects_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_an_interrupted_write_leaves_the_old_artifact(folder: Path, interruption: BaseException) -> None:
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    with pytest.raises((KeyboardInterrupt, OSError)), artifact.whole_folder(folder) as temporary:
-        (temporary / "half").write_bytes(b"written")
-        raise interruption
+
+    def write_half() -> None:
+        with artifact.whole_folder(folder) as temporary:
+            (temporary / "half").write_bytes(b"written")
+            raise interruption
+
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        write_half()
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
     assert [p.name for p in folder.parent.iterdir()] == ["artifact"]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +19,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from safetensors.torch import load_file, save_file
 
 from edgeseg import models
+from edgeseg.artifact import sha256
 from edgeseg.cli import main
 from edgeseg.datasets import open_dataset
+from edgeseg.models._weights import PACKAGED
 from edgeseg.runtimes import open_artifact, targets
+from edgeseg.spec import PRECISIONS
 
-SIZE = (64, 96)
 DATA = "streets:6@64x96:val"
 RUN_KEYS = {"artifact", "model", "target", "precision"}
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ENet with fresh weights and the batch statistics of real frames, so that its activations are sane."""
-    torch.manual_seed(1)
-    network = models.file("enet").build(11, "paper").train()
-    for module in network.modules():
-        if isinstance(module, nn.PReLU):
-            nn.init.uniform_(module.weight, -0.2, 1.2)
-    data = open_dataset("streets:8@64x96:train")
-    frames = torch.stack([torch.from_numpy(data[i].frame).permute(2, 0, 1) / 255 for i in range(8)])
-    for _ in range(8):
-        network(frames)
-    path = tmp_path_factory.mktemp("weights") / "enet.pth"
-    torch.save(network.state_dict(), path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def artifacts(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Built by the command line itself, for two targets."""
     out = tmp_path_factory.mktemp("build")
-    options = ["--weights", str(checkpoint), "--size", "64x96", "--data", DATA, "--out", str(out)]
-    done = edgeseg("build", "enet", *options, "--target", "onnxruntime", "--target", "openvino", "--json")
+    targets = ["--target", "onnxruntime", "--target", "openvino"]
+    done = edgeseg("build", "enet", "--size", "64x96", *targets, "--data", DATA, "--out", str(out), "--json")
     assert done.returncode == 0, done.stderr
     return [Path(found["artifact"]) for found in json.loads(done.stdout)["artifacts"]]
 
@@ -106,28 +92,26 @@ def test_check(artifacts: list[Path], cli: Cli) -> None:
     document = json.loads(out)
     assert (status, document["schema"], len(document["runs"])) == (0, 1, 2)
     for run in document["runs"]:
+        found = run["parity"]
         assert set(run) == RUN_KEYS | {"parity"}
-        assert run["parity"]["agreement"] > 0.999
-        assert (run["parity"]["metric"], run["parity"]["images"], run["parity"]["passed"]) == (
-            "miou",
-            3,
-            True,
-        )
+        assert (found["metric"], found["images"]) == ("miou", 3)
+        assert found["drop"] == pytest.approx(found["reference"] - found["engine"])
+        assert found["agreement"] > 0.999
+        assert found["passed"]
 
 
-def test_check_over_the_gate_is_status_1(artifacts: list[Path], checkpoint: Path, tmp_path: Path, cli: Cli) -> None:
+def test_check_over_the_gate_is_status_1(artifacts: list[Path], tmp_path: Path, cli: Cli) -> None:
     """An engine that its manifest says was made from other weights."""
-    other, altered = tmp_path / "other.pth", tmp_path / artifacts[0].name
-    state = torch.load(checkpoint, weights_only=True)
-    state["transposed_conv.weight"] = state["transposed_conv.weight"].flip(1)
-    torch.save(state, other)
+    other, altered = tmp_path / "other.safetensors", tmp_path / artifacts[0].name
+    state = load_file(next(PACKAGED.glob("enet-*.safetensors")))
+    state["transposed_conv.weight"] = state["transposed_conv.weight"].flip(1).contiguous()
+    save_file(state, other)
+    status, _, err = cli("check", artifacts[0], "--data", DATA, "--weights", other, "--limit", "2")
+    assert (status, last_line(err).partition(" is not ")[2][:14]) == (2, "the checkpoint")
     shutil.copytree(artifacts[0], altered)
     manifest = json.loads((altered / "manifest.json").read_text())
-    manifest["model"]["weights"]["sha256"] = models.load("enet", other).weights.sha256
+    manifest["model"]["weights"]["sha256"] = sha256(other)
     (altered / "manifest.json").write_text(json.dumps(manifest))
-    status, out, err = cli("check", altered, artifacts[1], "--data", DATA, "--weights", other, "--limit", "2")
-    assert status == 2
-    assert "is not the checkpoint" in err
     status, out, err = cli("check", altered, "--data", DATA, "--weights", other, "--limit", "2")
     assert (status, last_line(err)) == (1, f"error: 1 of 1 artifacts over the gate: {altered}")
     assert "FAILED" in out
@@ -185,6 +169,14 @@ def test_verify(artifacts: list[Path], tmp_path: Path, cli: Cli) -> None:
     assert "model.onnx has" in err
 
 
+def test_train_writes_weights_that_build_takes(tmp_path: Path, cli: Cli) -> None:
+    options = ["--data", "streets:4@32x32:train", "--val", "streets:2@32x32:val", "--steps", "2", "--batch", "2"]
+    status, out, _ = cli("train", "enet", *options, "--out", tmp_path)
+    weights = tmp_path / "enet.safetensors"
+    assert (status, last_line(out)) == (0, str(weights))
+    assert models.load("enet", weights).classes == 11
+
+
 def test_doctor_tells_of_every_target(cli: Cli) -> None:
     status, out, _ = cli("doctor", "--json")
     checks = json.loads(out)["checks"]
@@ -207,7 +199,7 @@ def last_line(text: str) -> str:
 
 
 STEPS = ("capture", "calibrate", "compile", "check", "bench", "segment")  # progress, where stderr is no terminal
-BUILD = ("build", "enet", "--out", "{tmp}/out", "--weights", "{checkpoint}", "--size", "64x96")
+BUILD = ("build", "enet", "--out", "{tmp}/out", "--size", "64x96")
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no such command": (("biuld",), "No such command 'biuld'"),
     "no such option": (("models", "--jason"), "No such option: --jason"),
@@ -238,6 +230,8 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no artifact": (("bench", "{tmp}"), "{tmp} is not an artifact"),
     "seconds": (("bench", "{artifact}", "--seconds", "-1"), "seconds must be positive"),
     "threads": (("bench", "{artifact}", "--threads", "0"), "threads must be at least 1"),
+    "train without classes": (("train", "enet", "--data", "folder:{bad_images}"), "names no classes"),
+    "train no steps": (("train", "enet", "--data", "streets", "--steps", "0"), "Invalid value for '--steps'"),
     "limit": (("check", "{artifact}", "--data", DATA, "--limit", "0"), "--limit must be at least 1"),
     "no source": (("run", "{artifact}", "{tmp}/none.png"), "no image, folder, video or camera at"),
     "empty source": (("run", "{artifact}", "{tmp}"), "no images in {tmp}"),
@@ -250,7 +244,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.fixture(scope="module")
-def places(artifacts: list[Path], checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def places(artifacts: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The paths that the table of bad input speaks of, but ``tmp``."""
     root = tmp_path_factory.mktemp("places")
     (root / "text").write_text("no checkpoint, no image")
@@ -266,8 +260,7 @@ def places(artifacts: list[Path], checkpoint: Path, tmp_path_factory: pytest.Tem
     (root / "altered" / "model.onnx").write_bytes(content)
     names = {"other": "other.pth", "bad_images": "images"}
     paths = {key: str(root / names.get(key, key)) for key in ("text", "other", "bad_images", "newer", "altered")}
-    built = {"artifact": str(artifacts[0]), "openvino": str(artifacts[1])}
-    return {**paths, **built, "checkpoint": str(checkpoint)}
+    return {**paths, "artifact": str(artifacts[0]), "openvino": str(artifacts[1])}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -304,27 +297,16 @@ def test_a_missing_package_names_the_command_that_brings_it(
     assert f"pip install 'edgeseg[{extra}]'" in done.stderr
 
 
-def build_command(checkpoint: Path, out: Path, target: str) -> list[str]:
-    return [
-        "build",
-        "enet",
-        "--weights",
-        str(checkpoint),
-        "--size",
-        "64x96",
-        "--target",
-        target,
-        "--out",
-        str(out),
-    ]
+def build_command(out: Path, target: str) -> list[str]:
+    return ["build", "enet", "--size", "64x96", "--target", target, "--out", str(out)]
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
-def test_a_full_disk_leaves_nothing_half_written(target: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing_half_written(target: str, tmp_path: Path) -> None:
     """Simulated by a limit on file size, which fails the same writes."""
     limit = 200_000
     done = edgeseg(
-        *build_command(checkpoint, tmp_path / "out", target),
+        *build_command(tmp_path / "out", target),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert done.returncode == 2, done.stderr
@@ -332,9 +314,9 @@ def test_a_full_disk_leaves_nothing_half_written(target: str, checkpoint: Path, 
     assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
 
 
-def test_ctrl_c_leaves_nothing_half_written(checkpoint: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from edgeseg.cli import main; main()"]
-    command += build_command(checkpoint, tmp_path / "out", "onnxruntime")
+    command += build_command(tmp_path / "out", "onnxruntime")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -354,3 +336,21 @@ def test_a_closed_pipe_is_no_error() -> None:
         ["sh", "-c", f'"{sys.executable}" -c "{code}" | true'], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_demo_tells_the_whole_story(tmp_path: Path, cli: Cli) -> None:
+    status, out, err = cli("demo", "--out", tmp_path)
+    runs = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert status == 0, err
+    assert {(run["target"], run["precision"]) for run in runs} == set(product(targets(), PRECISIONS))
+    for run in runs:
+        found = run["parity"]
+        assert found["passed"]
+        assert run["latency_ms"]["n"] >= 50
+        if run["precision"] == "int8":
+            parts = found["quantization"]["drop"] + found["engine_error"]["drop"]
+            assert parts == pytest.approx(found["drop"])
+    page = (tmp_path / "report.html").read_text()
+    assert all(f"{target}" in page for target in targets())
+    assert str(tmp_path / "report.html") in out

@@ -1,4 +1,4 @@
-"""Every kind of data gives samples that fit its classes; what is wrong with a file is one line that names it."""
+"""Every kind of data gives samples that fit its classes; what is wrong with a file is one line naming it."""
 
 from __future__ import annotations
 

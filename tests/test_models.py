@@ -55,7 +55,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
             return (Path.write_text, (tmp_path / "ran", "yes"))
 
     torch.save({"w": Payload()}, tmp_path / "evil.pth")
-    with pytest.raises(InputError, match="cannot be read safely|can be read safely"):
+    with pytest.raises(InputError, match="no checkpoint that can be read safely"):
         _weights.read(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
 

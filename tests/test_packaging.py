@@ -9,7 +9,11 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
-import tomllib
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {

@@ -133,6 +133,33 @@ def test_gives_what_the_graph_gives(cell: Any) -> None:
     )
 
 
+class Loud(nn.Module):
+    """One convolution whose weights and inputs fill int8: what overflows a 16-bit accumulator shows here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 5, padding=2)
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(0)).sign() * 0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.conv(x)
+        return out
+
+
+@pytest.mark.parametrize("name", _targets.names())
+def test_int8_kernels_do_not_saturate(name: str, tmp_path: Path) -> None:
+    model = compiled_form(Loud(), "logits")
+    target = _targets.load(name, "int8")
+    noise = np.random.default_rng(0).integers(0, 2, (2, *SIZE, 3), np.uint8) * np.uint8(255)
+    model = quantize(model, calibrate(model, noise, "minmax"), target.weight_levels())
+    target.compile(model, "int8", tmp_path)
+    described = replace(manifest(name, "int8"), outputs=(TensorSpec("logits", (1, 6, *SIZE), "float32"),))
+    with Engine(described, _runtime(tmp_path, described, 1)) as engine:
+        want, got = Exact(model).run(noise[:1])["logits"], engine.run({"frame": noise[:1]})["logits"]
+    assert sqnr_db(want, got) > 40
+
+
 class Pooled(nn.Module):
     """Nothing but pooling and unpooling, so that every engine must give the same places to the bit."""
 

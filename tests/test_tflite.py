@@ -1,109 +1,21 @@
-"""The TFLite writer: every operator and attribute it takes against ONNX Runtime, on LiteRT with XNNPACK."""
+"""The TFLite writer: every operator and attribute it takes, on LiteRT with XNNPACK, against ONNX Runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
-from ai_edge_litert.interpreter import Interpreter
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from edgeseg.export import tflite
-from edgeseg.export._exact import Exact
-from edgeseg.export.passes import frame_io
-from edgeseg.export.passes._rewrite import Rewriter, floats
-from edgeseg.export.quantize.calibrate import calibrate
-from edgeseg.export.quantize.qdq import quantize
+from edgeseg.errors import InputError
+from edgeseg.export.passes._rewrite import floats
 from edgeseg.export.tflite_writer import write
-from edgeseg.runtimes.tflite import Runtime
-from edgeseg.spec import Preprocess
-
-Build = Callable[["Net"], ir.Value]
-SIZE = (24, 32)
-
-
-class Net(Rewriter):
-    """A graph in the making: ``x`` is its input; weights are drawn from a fixed seed."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.x = ir.Value(name="frame", shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
-        graph = ir.Graph([self.x], [], nodes=[], opset_imports={"": 18}, name="test")
-        super().__init__(ir.Model(graph, ir_version=10))
-        self.rng = np.random.default_rng(7)
-
-    def o(self, kind: str, *inputs: Any, **attributes: Any) -> ir.Value:
-        """An operator; arrays among its inputs become constants."""
-        values = [self.const(v, "c") if isinstance(v, np.ndarray) else v for v in inputs]
-        return self.op(kind, values, kind.lower(), **attributes)
-
-    def weights(self, *shape: int) -> NDArray[np.float32]:
-        scale = np.sqrt(2 / max(np.prod(shape[1:]), 1))
-        return (self.rng.standard_normal(shape) * scale).astype(np.float32)
-
-    def conv(self, x: ir.Value, inputs: int, outputs: int, kernel: int = 3, **attributes: Any) -> ir.Value:
-        """A 3×3 (or other) convolution with bias that keeps the size, unless ``attributes`` say otherwise."""
-        attributes = {"pads": [kernel // 2] * 4, "kernel_shape": [kernel] * 2, **attributes}
-        bias = 0.1 * self.weights(outputs)
-        w = self.weights(outputs, inputs // attributes.get("group", 1), kernel, kernel)
-        return self.o("Conv", x, w, bias, **attributes)
-
-    def up(self, x: ir.Value, inputs: int, outputs: int, kernel: int, **attributes: Any) -> ir.Value:
-        w = self.weights(outputs, inputs, kernel, kernel).transpose(1, 0, 2, 3)
-        return self.o("ConvTranspose", x, w, 0.1 * self.weights(outputs), **attributes)
-
-    def ending(self, y: ir.Value) -> ir.Model:
-        """The model whose output is ``y``."""
-        self.graph.outputs.append(y)
-        self.finish()
-        y.name = "logits"
-        return self.model
-
-
-def ints(*values: int) -> NDArray[np.int64]:
-    return np.array(values, np.int64)
-
-
-def slices(x: Any, n: Net, starts: list[int], stops: list[int], axes: list[int], steps: list[int]) -> ir.Value:
-    return n.o("Slice", x, *(ints(*v) for v in (starts, stops, axes, steps)))
-
-
-def run(data: bytes, feeds: dict[str, NDArray[Any]], folder: Path) -> dict[str, NDArray[Any]]:
-    (folder / tflite.FILE).write_bytes(data)
-    runtime = Runtime(folder, cast(Any, None), 2)
-    try:
-        return runtime.run(feeds)
-    finally:
-        runtime.close()
-
-
-def compared(model: ir.Model, folder: Path, half: bool = False) -> float:
-    """The largest error, relative to the largest value; booleans and integers must be equal."""
-    shape = tuple(int(d) for d in model.graph.inputs[0].shape)  # type: ignore[union-attr, arg-type]
-    x = np.random.default_rng(3).standard_normal(shape).astype(np.float32).round(2)  # so that some are equal
-    (want,) = Exact(model).run(cast(Any, x)).values()
-    (got,) = run(write(model, half), {"frame": x}, folder).values()
-    assert (got.shape, got.dtype) == (want.shape, want.dtype)
-    if want.dtype != np.float32:
-        assert (got == want).all()
-        return 0.0
-    return float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-30))
-
-
-def wholly_delegated(data: bytes) -> bool:
-    """Whether XNNPACK takes every operator."""
-    interpreter = Interpreter(model_content=data)
-    interpreter.allocate_tensors()
-    delegates = [o for o in interpreter._get_ops_details() if o["op_name"] == "DELEGATE"]
-    if len(delegates) != 1:
-        return False
-    ends = [{d["index"] for d in each} for each in (interpreter.get_input_details(), interpreter.get_output_details())]
-    return ends[0] <= set(delegates[0]["inputs"]) and ends[1] <= set(delegates[0]["outputs"])
+from tests.tflite_net import Build, Net, compared, ints, slices, wholly_delegated
 
 
 def where(n: Net, kind: str = "GreaterOrEqual") -> ir.Value:
@@ -300,50 +212,18 @@ def test_bilinear_resizes_of_any_size(
     assert compared(model, tmp_path_factory.mktemp("resize")) <= 1e-4
 
 
-def frames(count: int) -> list[NDArray[np.uint8]]:
-    """Smooth images: what a camera sees is not noise."""
-    rng = np.random.default_rng(5)
-    small = rng.integers(0, 256, (count, 3 * SIZE[0] // 8, SIZE[1] // 8)).astype(np.uint8)
-    wide = small.repeat(8, 1).repeat(8, 2).reshape(count, 3, *SIZE).transpose(0, 2, 3, 1)
-    return list(np.clip(wide + rng.normal(0, 9, wide.shape), 0, 255).astype(np.uint8))
-
-
-def int8_model(build: Build, preprocess: Preprocess, ends: str = "both") -> ir.Model:
-    net = Net((1, 3, *preprocess.size))
-    net.ending(build(net))
-    frame_io.apply(net.model, preprocess, SIZE, ends)
-    return quantize(net.model, calibrate(net.model, frames(6), "minmax"))
-
-
-def slopes(n: Net, low: float, high: float, count: int) -> NDArray[np.float32]:
-    return n.rng.uniform(low, high, (count, 1, 1)).astype(np.float32)
-
-
-def residual(n: Net, low: float = -0.1, high: float = 0.5) -> ir.Value:
-    x = n.o("PRelu", n.conv(n.x, 3, 8), slopes(n, low, high, 8))
-    y = n.o("PRelu", n.conv(x, 8, 4, 1), floats(0.2))
-    y = n.o("PRelu", n.conv(n.o("Relu", n.conv(y, 4, 4, dilations=[2, 2], pads=[2] * 4)), 4, 8, 1), floats(-0.3))
-    return n.conv(n.o("PRelu", n.o("Add", x, y), slopes(n, low, high, 8)), 8, 5, 1)
-
-
-def branches(n: Net) -> ir.Value:
-    x = n.o("Relu", n.conv(n.x, 3, 6, strides=[2, 2]))
-    pooled = n.o("MaxPool", n.x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
-    x = n.o("Concat", x, n.conv(pooled, 3, 3, 1, group=3), axis=1)
-    mean = n.o("AveragePool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4, count_include_pad=1)
-    six = n.o("Clip", n.conv(mean, 9, 9), floats(0).reshape(()), floats(6).reshape(()))
-    return n.up(n.up(six, 9, 6, 2, strides=[2, 2]), 6, 5, 3, strides=[2, 2], pads=[1] * 4, output_padding=[1, 1])
-
-
-def chosen(n: Net) -> ir.Value:
-    """The greater of four phases keeps its place, as max-unpooling does."""
-    x = n.o("LeakyRelu", n.conv(n.x, 3, 4), alpha=0.1)
-    parts = [slices(slices(x, n, [i], [99], [2], [2]), n, [j], [99], [3], [2]) for i in (0, 1) for j in (0, 1)]
-    best = n.o("Max", n.o("Max", *parts[:2]), n.o("Max", *parts[2:]))
-    kept = [n.o("Where", n.o("GreaterOrEqual", p, best), best, np.zeros(1, np.float32)) for p in parts]
-    wide = n.o("DepthToSpace", n.o("Concat", *kept, axis=1), blocksize=2)
-    return n.conv(n.o("Add", wide, n.conv(n.o("Sigmoid", x_mean(n, x)), 4, 4, 1)), 4, 5, 1)
-
-
-def x_mean(n: Net, x: ir.Value) -> ir.Value:
-    return n.conv(n.o("GlobalAveragePool", x), 4, 4, 1)
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (lambda n: n.o("Erf", n.x), "operator Erf ('logits') has no TFLite form"),
+        (lambda n: n.o("MaxPool", n.x, kernel_shape=[2, 2], dilations=[2, 2]), "a dilated window"),
+        (lambda n: n.o("ConvTranspose", n.x, n.weights(6, 1, 2, 2), group=6), "groups, dilation"),
+        (lambda n: n.o("DepthToSpace", n.conv(n.x, 6, 8), blocksize=2, mode="CRD"), "mode CRD"),
+        (lambda n: n.o("Conv", n.x, n.weights(4, 6, 3, 3), auto_pad="SAME_UPPER"), "auto_pad"),
+        (lambda n: n.o("Pad", n.x, ints(0, 0, 1, 1, 0, 0, 1, 1), mode="reflect"), "mode reflect"),
+    ],
+)
+def test_what_it_cannot_write_it_refuses_by_name(build: Build, reason: str) -> None:
+    net = Net(INPUT)
+    with pytest.raises(InputError, match=re.escape(reason)):
+        write(net.ending(build(net)))

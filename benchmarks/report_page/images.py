@@ -22,9 +22,9 @@ WORST = 3
 
 @dataclass(frozen=True)
 class Overlay:
-    """A frame to show: ``frame`` uint8 H×W×3 RGB; class ids uint8 H×W of PyTorch, of the engine called ``name``,
-    and of the ground truth where there is one. Ids without a class are drawn transparent. Overlays of one frame
-    and reference (several engines) are shown together."""
+    """A frame to show: ``frame`` uint8 H×W×3 RGB; class ids uint8 H×W of PyTorch, of the engine called
+    ``name``, and of the ground truth where there is one. Ids without a class are drawn transparent. Overlays
+    of one frame and reference (several engines) are shown together."""
 
     title: str
     frame: NDArray[np.uint8]
@@ -37,7 +37,7 @@ class Overlay:
     @property
     def differs(self) -> NDArray[np.bool_]:
         """Where the engine gives another class than PyTorch, H×W."""
-        return self.reference != self.engine
+        return np.not_equal(self.reference, self.engine)
 
 
 def section(overlays: Sequence[Overlay]) -> str:
@@ -62,15 +62,17 @@ def _frame(group: Sequence[Overlay]) -> str:
     fold = f'<details class="fold"><summary>{more}</summary>{rest}</details>' if rest else ""
     return (
         f'<article class="overlay" style="--frame:url({_jpeg(first.frame)});--ratio:{width}/{height}">'
-        f'<h3>{escape(first.title)}</h3>{_legend(group)}<div class="tiles">{"".join(tiles)}</div>{shown}{fold}</article>'
+        f"<h3>{escape(first.title)}</h3>{_legend(group)}"
+        f'<div class="tiles given">{"".join(tiles)}</div>{shown}{fold}</article>'
     )
 
 
 def _engine(overlay: Overlay) -> str:
     pixels, total = int(overlay.differs.sum()), overlay.differs.size
+    labels = _tile("Labels", _mask(overlay.engine, overlay.classes, f"labels of {overlay.name}"))
+    difference = _tile("Difference", _hits(overlay.differs), "grey")
     return (
-        f'<div class="tiles">{_tile("Labels", _mask(overlay.engine, overlay.classes, f"labels of {overlay.name}"))}'
-        f'{_tile("Difference", _hits(overlay.differs), "grey")}<div class="said"><h4>{escape(overlay.name)}</h4>'
+        f'<div class="tiles">{labels}{difference}<div class="said"><h4>{escape(overlay.name)}</h4>'
         f"<p>{100 * pixels / total:.2f}\N{THIN SPACE}%</p>"
         f"<small>{number(pixels, 0)} of {number(total, 0)} pixels differ</small></div></div>"
     )
@@ -94,9 +96,10 @@ def _legend(group: Sequence[Overlay]) -> str:
 
 
 def _mask(labels: Map, classes: Sequence[ClassSpec], what: str) -> str:
-    image = Image.fromarray(labels, "P")
-    image.putpalette([v for c in classes for v in c.color])
-    alpha = bytes(255 if i < len(classes) else 0 for i in range(256))
+    # Ids without a class share one more, transparent, entry: Pillow packs pixels by the palette's length.
+    image = Image.fromarray(np.minimum(labels, min(len(classes), 255)).astype(np.uint8), "P")
+    image.putpalette([*(v for c in classes for v in c.color), 0, 0, 0][: 3 * 256])
+    alpha = bytes([255] * len(classes) + [0])[:256]
     return f'<img class="mask" alt="{escape(what)}" src="{_png(image, alpha)}">'
 
 

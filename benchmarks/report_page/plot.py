@@ -55,10 +55,11 @@ class Box:
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round values (1, 2 or 5 × 10ⁿ apart) from ``low`` to ``high``, some ``about`` of them."""
+    """Round values (1, 2 or 5 × 10ⁿ apart) from ``low`` to ``high``, some ``about`` of them, two at least."""
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
+    fitting = [m * power for m in (0.5, 1, 2, 5, 10) if 2 * m * power <= high - low]
+    step = next((s for s in fitting if s >= rough), fitting[-1])
     first = math.ceil(low / step - 1e-9)
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 

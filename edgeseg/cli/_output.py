@@ -36,12 +36,13 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]
     """Text to the left, numbers to the right."""
     cells = [*rows]
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for position, column in enumerate(columns):
         numeric = all(NUMBER.fullmatch(row[position]) for row in cells)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         table.add_row(*map(escape, row))
+    console.print(title, markup=False, highlight=False, style="bold")
     console.print(table)
 
 

@@ -27,7 +27,7 @@ def gmacs(module: nn.Module, size: tuple[int, int]) -> float:
             total += weight[0].numel() * output.numel()
 
     layers = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]  # type: ignore[arg-type]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
     try:
         with torch.no_grad():
             module.eval()(torch.zeros(1, 3, *size))

@@ -45,6 +45,18 @@ SPEC = ModelSpec(
     ),
 )
 
+# The bottlenecks of stages 2 and 3 (table 1): kind and dilation.
+CONTEXT = (
+    ("regular", 1),
+    ("dilated", 2),
+    ("asymmetric", 1),
+    ("dilated", 4),
+    ("regular", 1),
+    ("dilated", 8),
+    ("asymmetric", 1),
+    ("dilated", 16),
+)
+
 
 def build(classes: int, variant: str = "paper") -> ENet:
     """ENet with ``classes`` output channels and fresh weights."""
@@ -113,8 +125,8 @@ class DownsamplingBottleneck(nn.Module):
         inner = inputs // 4
         slopes = 1 if overlap else inner
         self.extra = outputs - inputs
-        pool = {"kernel_size": 3, "stride": 2, "padding": 1} if overlap else {"kernel_size": 2, "stride": 2}
-        self.main_max1 = nn.MaxPool2d(**pool, return_indices=True)
+        kernel, pad = (3, 1) if overlap else (2, 0)
+        self.main_max1 = nn.MaxPool2d(kernel, 2, pad, return_indices=True)
         self.ext_conv1 = nn.Sequential(*_conv(inputs, inner, 2, slopes, stride=2))
         self.ext_conv2 = nn.Sequential(*_conv(inner, inner, 3, slopes))
         self.ext_conv3 = nn.Sequential(*_conv(inner, outputs, 1, 1 if overlap else None))
@@ -152,18 +164,20 @@ class UpsamplingBottleneck(nn.Module):
 
 
 class ENet(nn.Module):
-    """N×3×H×W float32 (RGB / 255; H and W multiples of 8) → logits N×classes×H×W float32."""
+    """N×3×H×W float32 (RGB / 255; H and W multiples of 8) → logits N×classes×H×W float32 (table 1)."""
 
     def __init__(self, classes: int, overlap: bool = False) -> None:
         super().__init__()
         self.initial_block = InitialBlock(overlap)
         self.downsample1_0 = DownsamplingBottleneck(16, 64, overlap, 0.01)
-        for i in range(1, 5):
-            self.add_module(f"regular1_{i}", RegularBottleneck(64, overlap, 0.01))
+        self._stages = {1: [f"regular1_{i}" for i in range(1, 5)]}
+        for name in self._stages[1]:
+            self.add_module(name, RegularBottleneck(64, overlap, 0.01))
         self.downsample2_0 = DownsamplingBottleneck(64, 128, overlap, 0.1)
-        for stage in (2, 3):  # stage 3 repeats stage 2 without its downsampling (table 1)
-            for name, block in self._context(stage, overlap):
-                self.add_module(name, block)
+        for stage, first in ((2, 1), (3, 0)):  # stage 3 repeats stage 2 without its downsampling
+            self._stages[stage] = [f"{kind}{stage}_{first + i}" for i, (kind, _) in enumerate(CONTEXT)]
+            for name, (kind, dilation) in zip(self._stages[stage], CONTEXT, strict=True):
+                self.add_module(name, RegularBottleneck(128, overlap, 0.1, dilation, kind == "asymmetric"))
         self.upsample4_0 = UpsamplingBottleneck(128, 64, overlap, 0.1)
         self.regular4_1 = RegularBottleneck(64, overlap, 0.1)
         self.regular4_2 = RegularBottleneck(64, overlap, 0.1)
@@ -171,31 +185,15 @@ class ENet(nn.Module):
         self.regular5_1 = RegularBottleneck(16, overlap, 0.1)
         self.transposed_conv = nn.ConvTranspose2d(16, classes, 3, stride=2, padding=1, output_padding=1, bias=False)
 
-    @staticmethod
-    def _context(stage: int, overlap: bool) -> list[tuple[str, RegularBottleneck]]:
-        first = 1 if stage == 2 else 0
-        kinds = (("regular", 1), ("dilated", 2), ("asymmetric", 1), ("dilated", 4)) + (
-            ("regular", 1), ("dilated", 8), ("asymmetric", 1), ("dilated", 16)
-        )  # fmt: skip
-        return [
-            (
-                f"{kind}{stage}_{first + i}",
-                RegularBottleneck(128, overlap, 0.1, dilation, kind == "asymmetric"),
-            )
-            for i, (kind, dilation) in enumerate(kinds)
-        ]
-
     def forward(self, x: Tensor) -> Tensor:
-        x = self.initial_block(x)
-        for name, block in self.named_children():
-            if name == "downsample1_0":
-                x, indices1 = block(x)
-            elif name == "downsample2_0":
-                x, indices2 = block(x)
-            elif name == "upsample4_0":
-                x = block(x, indices2)
-            elif name == "upsample5_0":
-                x = block(x, indices1)
-            elif name != "initial_block":
-                x = block(x)
+        x, indices1 = self.downsample1_0(self.initial_block(x))
+        x, indices2 = self.downsample2_0(self._through(1, x))
+        x = self._through(3, self._through(2, x))
+        x = self.regular4_2(self.regular4_1(self.upsample4_0(x, indices2)))
+        logits: Tensor = self.transposed_conv(self.regular5_1(self.upsample5_0(x, indices1)))
+        return logits
+
+    def _through(self, stage: int, x: Tensor) -> Tensor:
+        for name in self._stages[stage]:
+            x = self.get_submodule(name)(x)
         return x

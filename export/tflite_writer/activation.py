@@ -21,9 +21,9 @@ from edgeseg.export.tflite_writer.arithmetic import (
     RELU6,
     binary,
     clamped,
-    constant,
     filled,
 )
+from edgeseg.export.tflite_writer.depthwise import filtered
 from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
 from edgeseg.export.tflite_writer.graph import NHWC, Graph
 from edgeseg.export.tflite_writer.scales import LEVELS, slopes
@@ -91,7 +91,7 @@ def lower_PRelu(g: Graph, node: ir.Node) -> None:
     if out is None:
         result = g.op("PRELU", [tensor, g.file.constant(channels)], tensor.shape)
     else:
-        result = _prelu_int8(g, tensor, channels[None], out)
+        result = _prelu_int8(g, tensor, channels, out)
     g.place(node.outputs[0], result)
 
 
@@ -110,10 +110,9 @@ def _prelu_int8(g: Graph, x: Tensor, given: NDArray[np.float32], out: Quantizati
     assert x.quantization is not None
     depth = (LEVELS + 1 + x.quantization.zero) * x.scale  # of the lowest x
     if given.max() <= 1 and np.abs(given - 1).max() * depth <= NEAR * LEVELS * out.scale[0]:
-        return binary(g, "ADD", x, binary(g, "MUL", x, constant(g, given - 1, x), RELU, out), out=out)
+        return binary(g, "ADD", x, filtered(g, x, given - 1, out, activation=RELU), out=out)
     below = replace(Quantization.of(depth / (2 * LEVELS + 1)), zero=LEVELS)  # stores nothing above 0
-    negative = binary(g, "MUL", x, filled(g, 1.0, x), out=below)
-    sloped = binary(g, "MUL", negative, constant(g, given, x), out=out)
+    sloped = filtered(g, binary(g, "MUL", x, filled(g, 1.0, x), out=below), given, out)
     return binary(g, "ADD", clamped(g, x, RELU, out), sloped)
 
 

@@ -76,11 +76,10 @@ def less(g: Graph, a: Tensor, b: Tensor) -> Tensor:
     return binary(g, "MUL", above, many, CLAMP_1, NUMBER)
 
 
-def equal_integers(g: Graph, a: Tensor, b: Tensor) -> Tensor:
-    """The number 1 where the small integers ``a`` and ``b`` are equal, else 0."""
+def unequal_integers(g: Graph, a: Tensor, b: Tensor) -> Tensor:
+    """The number 1 where the small integers ``a`` and ``b`` differ, else 0."""
     difference = binary(g, "SUB", a, b)
-    square = binary(g, "MUL", difference, difference)
-    return binary(g, "SUB", filled(g, 1, square), square, RELU)
+    return binary(g, "MUL", difference, difference, CLAMP_1)
 
 
 def as_number(g: Graph, mask: Tensor, like: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeseg.export.passes._rewrite import array
-from edgeseg.export.tflite_writer.arithmetic import binary, constant, equal_integers, less
+from edgeseg.export.tflite_writer.arithmetic import binary, constant, less, unequal_integers
 from edgeseg.export.tflite_writer.elementwise import one_scale, operands
 from edgeseg.export.tflite_writer.flatbuffer import Tensor
 from edgeseg.export.tflite_writer.graph import Graph, Layout
@@ -36,9 +36,9 @@ def lower_Equal(g: Graph, node: ir.Node) -> None:
     (a, b), layout = _comparable(g, node)
     if node.inputs[0] is not None and node.inputs[0].dtype == ir.DataType.FLOAT:
         differ = binary(g, "ADD", less(g, a, b), less(g, b, a))
-        g.place(node.outputs[0], differ, layout, negated=True)
     else:
-        g.place(node.outputs[0], equal_integers(g, a, b), layout)
+        differ = unequal_integers(g, a, b)
+    g.place(node.outputs[0], differ, layout, negated=True)
 
 
 def _comparable(g: Graph, node: ir.Node) -> tuple[list[Tensor], Layout]:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, attribute
 from edgeseg.export.tflite_writer.arithmetic import binary, constant
-from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
+from edgeseg.export.tflite_writer.depthwise import filtered
+from edgeseg.export.tflite_writer.flatbuffer import Tensor
 from edgeseg.export.tflite_writer.graph import Graph, axis_of, stored_shape
 from edgeseg.export.tflite_writer.padding import SAME, VALID, Window, pad_edge, pad_zeros, windows
-from edgeseg.export.tflite_writer.scales import LEVELS
 
 
 def lower_MaxPool(g: Graph, node: ir.Node) -> None:
@@ -37,7 +37,9 @@ def lower_AveragePool(g: Graph, node: ir.Node) -> None:
     if out is None:
         result = _pool(g, "AVERAGE_POOL_2D", x, along, VALID, sizes)
     else:
-        result = _average_int8(g, x, along, sizes, out)
+        height, width = along[0].extent, along[1].extent
+        kernel = np.full((height, width, x.shape[3]), 1 / (height * width), np.float32)
+        result = filtered(g, x, kernel, out, (along[0].stride, along[1].stride))
     if padded and not attribute(node, "count_include_pad", 0):
         inside = np.outer(*(_share(w) for w in along))[None, :, :, None]
         result = binary(g, "MUL", result, constant(g, (1 / inside).astype(np.float32), result))
@@ -61,20 +63,6 @@ def _share(w: Window) -> NDArray[np.float64]:
     """Which share of each window lies inside the input."""
     start = np.arange(w.out) * w.stride - w.before
     return (np.minimum(start + w.extent, w.length) - np.maximum(start, 0)) / w.extent
-
-
-def _average_int8(g: Graph, x: Tensor, along: list[Window], sizes: tuple[int, ...], out: Quantization) -> Tensor:
-    """XNNPACK averages no int8: a depthwise convolution with one weight does."""
-    height, width, channels = along[0].extent, along[1].extent, x.shape[3]
-    step = np.full(channels, 1 / (LEVELS * height * width), np.float32)
-    weights = np.full((1, height, width, channels), LEVELS, np.int8)
-    product = Quantization(tuple((step * np.float32(x.scale)).tolist()))
-    options = schema.DepthwiseConv2DOptionsT(padding=VALID, depthMultiplier=1)
-    options.strideH, options.strideW = (w.stride for w in along)
-    options.dilationHFactor = options.dilationWFactor = 1
-    kernel = g.file.constant(weights, Quantization(tuple(step.tolist()), axis=3))
-    bias = g.file.constant(np.zeros(channels, np.int32), product)
-    return g.op("DEPTHWISE_CONV_2D", [x, kernel, bias], sizes, options, out)
 
 
 def lower_ReduceMean(g: Graph, node: ir.Node) -> None:
