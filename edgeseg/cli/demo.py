@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from edgeseg.errors import CheckFailed, MissingExtra
 from edgeseg.progress import Progress
 from edgeseg.runtimes import targets
 from edgeseg.spec import PRECISIONS
+
+if TYPE_CHECKING:
+    from edgeseg.benchmarks.report import Overlay
 
 SIZE = (240, 320)  # what the packaged weights were trained at
 CALIBRATION, VALIDATION = "streets:64@240x320:train", "streets:32@240x320:val"
@@ -34,9 +37,9 @@ def demo(out: Annotated[Path, typer.Option(help="Folder that receives everything
 
     with progress() as bars:
         paths = _build(out, bars)
-        runs, shown = _measure(paths, bars)
+        runs, overlays = _measure(paths, bars)
     _write(out / "results.json", json.dumps({"schema": 1, "runs": finite(runs)}, indent=2))
-    write_report(runs, shown, out / "report.html")
+    write_report(runs, overlays, out / "report.html")
     print_table(f"ENet on {VALIDATION}, mIoU and losses in points", COLUMNS, map(_row, runs))
     print(f"report: {out / 'report.html'}   figures: {out / 'results.json'}")
     if failed := [run["artifact"] for run in runs if not run["parity"]["passed"]]:
@@ -68,21 +71,24 @@ def _installed_targets() -> tuple[str, ...]:
     return tuple(found)
 
 
-def _measure(paths: list[Path], bars: Progress) -> tuple[list[dict[str, Any]], list[Any]]:
-    """A run for each artifact, and the frames that the report shows."""
+def _measure(paths: list[Path], bars: Progress) -> tuple[list[dict[str, Any]], list[Overlay]]:
+    """A run for each artifact, and a frame of each for the report."""
     from edgeseg.benchmarks import latency, parity
+    from edgeseg.benchmarks.report import Overlay
     from edgeseg.datasets import open_dataset
 
     dataset = open_dataset(VALIDATION)
-    runs, shown = [], []
+    runs, overlays = [], []
     with bars.task("prove and time", len(paths)) as done:
         for path in paths:
-            found = parity.check(path, dataset, progress=bars)
+            found = parity.check(path, dataset, show=1, progress=bars)
             speed = latency.bench(path, seconds=SECONDS, progress=bars)
             runs.append({**identity(path), "parity": found.to_json(), **speed})
-            shown.extend(found.shown)
+            for s in found.shown:
+                title = f"{path.name}: {s.title}"
+                overlays.append(Overlay(title, s.frame, s.reference, s.engine, s.truth, dataset.classes))
             done()
-    return runs, shown
+    return runs, overlays
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""A plain trainer for semantic segmentation: the one that made the packaged weights.
+r"""A plain trainer for semantic segmentation: the one that made the packaged weights.
 
 AdamW, cosine learning rate after a warm-up, cross-entropy with the class weights of the ENet paper
 (arXiv:1606.02147, section 5.1), mirrored and re-exposed frames, frames of half the size for the first part
@@ -6,13 +6,12 @@ of the run (a quarter of the work), and an average of the weights over time.
 Step k draws its images, its augmentation and its dropout from (seed, k) alone: a run that was stopped and
 resumed gives the same weights as one that was not.
 
-``weights/enet-streets.safetensors`` is ENet ``paper``, trained twice in a row on ``streets`` (frames of
-240x320, 20,000 scenes); the second run starts from the weights of the first and sees whole frames only::
+``weights/enet-streets.safetensors`` is ENet ``paper``, trained twice in a row on ``streets``; the second run
+starts from the weights of the first and sees whole frames only::
 
-    edgeseg train enet --data streets:20000@240x320:train --steps 2500 --batch 8 --lr 2e-3 --seed 0
-
-    train(network, open_dataset("streets:20000@240x320:train"), Preprocess((240, 320)),
-          Recipe(steps=500, batch=8, lr=1.5e-3, seed=1, coarse=0.0), out)
+    edgeseg train enet --data streets:20000@240x320:train --steps 2500 --lr 2e-3 --out first
+    edgeseg train enet --data streets:20000@240x320:train --weights first/enet.safetensors --steps 500 \
+        --lr 1.5e-3 --seed 1 --coarse 0 --val streets:100@240x320:val --out second
 
 It was trained with ``torch.set_num_threads(2)``; another number of threads sums in another order, so the
 weights come out close, not equal.
