@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from edgeseg.runtimes import open_artifact
 AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8": 0.0}
 DROP = {"fp32": 0.1, "fp16": 0.3, "int8": 1.5}
 
-Segment = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
+Labels = NDArray[np.uint8]
 
 
 @dataclass
@@ -59,15 +60,37 @@ class Parity:
         return self.figures
 
 
+def _reference_labels(reference: Reference, frame: NDArray[np.uint8]) -> Labels:
+    return reference.run(frame)[1]
+
+
+def _exact_labels(exact: Exact, frame: NDArray[np.uint8]) -> Labels:
+    labels: Labels = _outputs(exact.run(frame[None]))["labels"]
+    return labels
+
+
+class Answers:
+    """Label maps of PyTorch and of quantized graphs, by frame: artifacts of one network share them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, Labels] = {}
+
+    def find(self, key: Hashable, compute: Callable[[], Labels]) -> Labels:
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
+
+
 def check(
     artifact: str | Path, dataset: Dataset, *, limit: int | None = None, weights: str | Path | None = None,
-    show: int = 3, progress: Progress | None = None,
+    show: int = 3, progress: Progress | None = None, answers: Answers | None = None,
 ) -> Parity:  # fmt: skip
     """Compare an artifact with its PyTorch network on ``dataset`` (the first ``limit`` frames, spread evenly).
 
     Args:
         weights: the checkpoint, where the manifest's path no longer holds.
         show: how many frames to keep for the report.
+        answers: what was computed for other artifacts on this ``dataset``, so as not to compute it again.
 
     Raises:
         InputError: the checkpoint is not found or not the one the artifact was made from.
@@ -75,7 +98,8 @@ def check(
     opened = load(artifact)
     manifest = opened.manifest
     reference = Reference(network_of(manifest, weights).module, manifest.preprocess)
-    exact = _exact(opened)
+    exact, answers = _exact(opened), answers or Answers()
+    network = (manifest.model, manifest.preprocess, manifest.frame)
     picked = _spread(len(dataset), limit)
     scored = dataset.classes and _fits(manifest, dataset)
     tally = _Tally(len(manifest.classes), dataset.ignore_index, bool(scored))
@@ -89,9 +113,10 @@ def check(
             sample = dataset[index]
             frame = resize_frame(sample.frame, manifest.frame)
             truth = None if sample.labels is None else resize_labels(sample.labels, manifest.frame)
-            logits, labels = reference.run(frame)
             got = _outputs(engine.run({"frame": frame[None]}))
-            ideal = _outputs(exact.run(frame[None])) if exact else None
+            labels = answers.find((network, index), partial(_reference_labels, reference, frame))
+            logits = reference.run(frame)[0] if "logits" in got else None
+            ideal = answers.find((manifest.onnx_sha256, index), partial(_exact_labels, exact, frame)) if exact else None
             tally.add(truth, logits, labels, got, ideal)
             if position % every == every // 2 and len(shown) < show:
                 shown.append(Shown(sample.name, frame, labels, got["labels"], truth))
@@ -163,17 +188,17 @@ class _Tally:
         self.frames = 0
 
     def add(
-        self, truth: NDArray[np.uint8] | None, logits: NDArray[np.float32], labels: NDArray[np.uint8],
-        got: dict[str, NDArray[Any]], ideal: dict[str, NDArray[Any]] | None,
+        self, truth: NDArray[np.uint8] | None, logits: NDArray[np.float32] | None, labels: Labels,
+        got: dict[str, NDArray[Any]], ideal: Labels | None,
     ) -> None:  # fmt: skip
         self.frames += 1
         maps = {"reference": labels, "engine": got["labels"]}
         self._agree("agreement", labels, got["labels"])
         if ideal is not None:
-            maps["ideal"] = ideal["labels"]
-            self._agree("quantization", labels, ideal["labels"])
-            self._agree("engine_error", ideal["labels"], got["labels"])
-        if "logits" in got:
+            maps["ideal"] = ideal
+            self._agree("quantization", labels, ideal)
+            self._agree("engine_error", ideal, got["labels"])
+        if logits is not None:
             self.noise.setdefault("sqnr_db", []).append(sqnr_db(logits, got["logits"]))
         if truth is not None and self.scored:
             for name, predicted in maps.items():

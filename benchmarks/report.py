@@ -89,7 +89,7 @@ def _disturbed(runs: Sequence[Run]) -> str:
         return ""
     return (
         f'<p class="note">≈ The machine was disturbed while {count(unsure, "engine was", "engines were")}'
-        " timed: latencies are estimates. Why stands under How this was measured.</p>"
+        " timed: latencies are estimates. The reasons stand under How this was measured.</p>"
     )
 
 

@@ -11,14 +11,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeseg.errors import MissingExtra
-
-try:
-    from edgeseg.export.tflite_writer import write
-except ModuleNotFoundError as error:
-    if str(error.name).split(".")[0] not in ("ai_edge_litert", "flatbuffers"):
-        raise
-    raise MissingExtra("target tflite", "ai-edge-litert", "tflite") from None
+from edgeseg.export.tflite_writer import write
 
 PRECISIONS = ("fp32", "fp16", "int8")
 FILE = "model.tflite"

@@ -16,12 +16,10 @@ from PIL import Image
 
 from edgeseg.benchmarks.report import Overlay, page, write_report
 from edgeseg.benchmarks.report_page import summary
-from edgeseg.benchmarks.report_page.text import digits_for, number
 from edgeseg.errors import InputError
 from edgeseg.spec import ClassSpec
 from tests import chromium
 
-ROOT = Path(__file__).parents[1]
 CLASSES = tuple(ClassSpec(f"class {i}", (20 * i, 255 - 20 * i, 40)) for i in range(11))
 TARGETS = {"openvino": 21.0, "tflite": 48.0, "onnxruntime": 34.0}
 PRECISIONS = {"fp32": (1.0, 0.0, 1.42), "fp16": (0.99, 0.01, 0.74), "int8": (0.55, 0.64, 0.48)}
@@ -194,8 +192,19 @@ def test_every_pixel_that_differs_is_counted_and_marked() -> None:
     html = page(runs(), [shown])
     (hits,) = (np.asarray(i.convert("RGBA"))[..., 3] > 0 for i in embedded(html, "hits"))
     assert "27 of 10\N{THIN SPACE}800 pixels differ" in html
-    assert hits[shown.differs].all()
-    assert hits.sum() == 3 * 28
+    assert (hits == shown.differs).all()
+
+
+def test_in_a_large_frame_what_differs_is_drawn_wider() -> None:
+    reference = np.zeros((10, 1280), np.uint8)
+    engine = reference.copy()
+    engine[5, 600] = 1
+    large = Overlay("wide", np.zeros((10, 1280, 3), np.uint8), reference, engine, None, CLASSES)
+    html = page(runs(), [large])
+    (hits,) = (np.asarray(i.convert("RGBA"))[..., 3] > 0 for i in embedded(html, "hits"))
+    assert hits.sum() == hits[3:8, 598:603].sum() == 25
+    assert "differs, drawn 2 px wider" in html
+    assert "1 of 12\N{THIN SPACE}800 pixels differ" in html
 
 
 def test_a_frame_is_embedded_once_for_all_its_engines_and_the_worst_come_first() -> None:
@@ -203,30 +212,7 @@ def test_a_frame_is_embedded_once_for_all_its_engines_and_the_worst_come_first()
     html = page(runs(), many)
     assert html.count("data:image/jpeg") == 1
     assert re.findall(r"<h4>engine (\d+)</h4>", html) == ["40", "25", "11", "3", "0"]
-    assert "2 more, closer to PyTorch still" in html
-
-
-def test_numbers_as_printed() -> None:
-    assert [number(v, 2) for v in (None, -0.001, -1.5, 12345.678)] == ["–", "0.00", "−1.50", "12\N{THIN SPACE}345.68"]
-    assert [digits_for(v) for v in ([], [12.3, 400.0], [1.2, None], [0.0013], [250.0])] == [0, 1, 2, 3, 0]
-
-
-def luminance(color: str) -> float:
-    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_text_has_contrast_in_both_schemes(scheme: int) -> None:
-    """WCAG 2.2, 1.4.3: at least 4.5 to 1."""
-    css = (ROOT / "benchmarks/report_page/page.css").read_text(encoding="utf-8")
-    block = css.split("prefers-color-scheme: dark")[scheme]
-    colors = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", block))
-    for name in ("ink", "soft", "good", "bad", "c0", "c1", "c2", "c3", "c4", "c5"):
-        for ground in ("paper", "wash"):
-            high, low = sorted((luminance(colors[name]), luminance(colors[ground])), reverse=True)
-            assert (high + 0.05) / (low + 0.05) >= 4.5, (name, ground)
+    assert "2 more, closer to PyTorch" in html
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,14 @@ def chosen(n: Net) -> ir.Value:
     return n.conv(n.o("Add", wide, n.o("Sigmoid", n.conv(n.o("GlobalAveragePool", x), 4, 4, 1))), 4, 5, 1)
 
 
+def dead(n: Net) -> ir.Value:
+    """Channels without weights, as pruning leaves them: what they give is their bias."""
+    weights = n.weights(6, 3, 3, 3)
+    weights[[2, 4]] = 0
+    x = n.o("Relu", n.o("Conv", n.x, weights, floats(0.1, 0.2, 0.5, 0, 0, 0.3), pads=[1] * 4))
+    return n.conv(x, 6, 5, 1)
+
+
 @pytest.mark.parametrize(
     ("build", "preprocess", "least_db", "within_a_step"),
     [
@@ -80,8 +90,9 @@ def chosen(n: Net) -> ir.Value:
         (residual, Preprocess((12, 16)), 30, 0.95),
         (branches, Preprocess(SIZE), 50, 1),
         (chosen, Preprocess(SIZE), 50, 1),
+        (dead, Preprocess(SIZE), 50, 1),
     ],
-    ids=["residual", "steep slopes", "mean, BGR", "one mean", "resized", "branches", "chosen"],
+    ids=["residual", "steep slopes", "mean, BGR", "one mean", "resized", "branches", "chosen", "dead channels"],
 )
 def test_int8_gives_what_the_quantized_graph_gives(
     build: Build, preprocess: Preprocess, least_db: float, within_a_step: float, tmp_path: Path
@@ -123,3 +134,11 @@ def test_a_missing_scale_is_asked_for() -> None:
     x = net.o("DequantizeLinear", net.o("QuantizeLinear", net.x, *scale), *scale)
     with pytest.raises(InputError, match="'logits' has no scale"):
         write(net.ending(net.o("Add", x, x)))
+
+
+def test_the_operators_can_be_listed(tmp_path: Path) -> None:
+    tflite.compile(int8_model(branches, Preprocess(SIZE), "labels"), "int8", tmp_path)
+    command = [sys.executable, "-m", "edgeseg.export.tflite_writer.inspect", str(tmp_path / tflite.FILE)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert listed[0] == "DEQUANTIZE uint8 → float32"
+    assert "DEPTHWISE_CONV_2D int8, int8, int32 → int8" in listed

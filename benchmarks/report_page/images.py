@@ -58,7 +58,7 @@ def _frame(group: Sequence[Overlay]) -> str:
     tiles.append(_tile("PyTorch", _mask(first.reference, first.classes, "PyTorch's labels")))
     ranked = sorted(group, key=lambda overlay: -int(overlay.differs.sum()))
     shown, rest = ("".join(_engine(o) for o in part) for part in (ranked[:WORST], ranked[WORST:]))
-    more = f"{len(ranked) - WORST} more, closer to PyTorch still"
+    more = f"{len(ranked) - WORST} more, closer to PyTorch"
     fold = f'<details class="fold"><summary>{more}</summary>{rest}</details>' if rest else ""
     return (
         f'<article class="overlay" style="--frame:url({_jpeg(first.frame)});--ratio:{width}/{height}">'
@@ -91,7 +91,8 @@ def _legend(group: Sequence[Overlay]) -> str:
     maps = [first.reference, *(o.engine for o in group), *([] if first.truth is None else [first.truth])]
     present = np.unique(np.concatenate([np.unique(m) for m in maps]))
     items = "".join(f"<li>{swatch(c.color)}{escape(c.name)}</li>" for i, c in enumerate(first.classes) if i in present)
-    hit = '<li><i class="swatch hit"></i>differs, drawn 1 px wider</li>'
+    margin = _margin(first.differs)
+    hit = f'<li><i class="swatch hit"></i>differs{f", drawn {margin} px wider" if margin else ""}</li>'
     return f'<ul class="legend" aria-label="Classes">{items}{hit}</ul>'
 
 
@@ -103,9 +104,13 @@ def _mask(labels: Map, classes: Sequence[ClassSpec], what: str) -> str:
     return f'<img class="mask" alt="{escape(what)}" src="{_png(image, alpha)}">'
 
 
+def _margin(differ: NDArray[np.bool_]) -> int:
+    """Pixels by which what differs is drawn wider: a single one would vanish where a large picture is shown small."""
+    return len(differ[0]) // 640
+
+
 def _hits(differ: NDArray[np.bool_]) -> str:
-    # One pixel more on each side: thin borders would vanish where the picture is shown smaller.
-    grown = Image.fromarray(differ.astype(np.uint8) * 255).filter(ImageFilter.MaxFilter(3))
+    grown = Image.fromarray(differ.astype(np.uint8) * 255).filter(ImageFilter.MaxFilter(2 * _margin(differ) + 1))
     image = Image.fromarray((np.asarray(grown) > 0).astype(np.uint8), "P")
     image.putpalette([0, 0, 0, *HIT])
     return f'<img class="hits" alt="pixels that differ" src="{_png(image, bytes([0, 255]))}">'

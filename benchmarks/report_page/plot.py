@@ -88,15 +88,16 @@ def scatter(
     margin = max(0.15 * (max(ys) - min(ys)), (1 - (max(ys) - min(ys))) / 2, 0.1)
     area = Box(48, 28, width - 60, height - 74)
     frame = Frame(area, 1.12 * max(p.x for p in points), min(ys) - margin, max(ys) + margin)
-    line, taken = _reference(frame, reference)
     spots = [frame.place(p.x, p.y) for p in points]
+    markers = [Box(x - 7, y - 7, 14, 14) for x, y in spots]
+    line, taken = _reference(frame, reference, markers)
     marks = "".join(
         f'<g class="mark c{p.color}" transform="translate({x:.1f} {y:.1f})">'
         f"<title>{escape(p.label)}: {number(p.x, 2)} ms, {number(p.y, 2)}</title>"
         f"{MARKERS.get(p.precision, OTHER_MARKER)}</g>"
         for p, (x, y) in zip(points, spots, strict=True)
     )
-    labels = "".join(_labels(points, spots, area, taken))
+    labels = "".join(_labels(points, spots, area, [*taken, *markers]))
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(measure)} against latency">'
         f"{_axes(frame, measure, height)}{line}{labels}{marks}</svg>"
@@ -125,25 +126,23 @@ def _text(look: str, x: float, y: float, words: str, anchor: str = "start") -> s
     return f'<text class="{look}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _reference(frame: Frame, value: float | None) -> tuple[str, list[Box]]:
+def _reference(frame: Frame, value: float | None, markers: Sequence[Box]) -> tuple[str, list[Box]]:
+    """PyTorch's line, its words where they hide no marker, and what of the picture these take."""
     if value is None:
         return "", []
     text, area = f"PyTorch {number(value, 2)}", frame.area
     _, y = frame.place(0, value)
-    left = area.left + 8
+    width = CHARACTER * len(text)
+    places = [Box(x, y - TEXT_HEIGHT - 4, width, TEXT_HEIGHT) for x in range(int(area.left) + 8, int(area.width), 12)]
+    box = next((b for b in places if area.holds(b) and not any(b.meets(m) for m in markers)), places[0])
     line = f'<path class="reference" d="M{area.left} {y:.1f}h{area.width}"/>'
-    words = _text("tick said", left, y - 6, text)
-    return line + words, [
-        Box(left, y - TEXT_HEIGHT - 4, CHARACTER * len(text), TEXT_HEIGHT),
-        Box(area.left, y - 2, area.width, 4),
-    ]
+    return line + _text("tick said", box.left, y - 6, text), [box, Box(area.left, y - 2, area.width, 4)]
 
 
 def _labels(
     points: Sequence[Point], spots: Sequence[tuple[float, float]], area: Box, taken: list[Box]
 ) -> Iterator[str]:  # fmt: skip
     """A label beside each marker; farther off, with a thin line, where it is crowded; none without room."""
-    taken = [*taken, *(Box(x - 7, y - 7, 14, 14) for x, y in spots)]
     for point, (x, y) in zip(points, spots, strict=True):
         width = CHARACTER * len(point.label)
         for box, far in _candidates(x, y, width):

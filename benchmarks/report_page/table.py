@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import median
 
 from edgeseg.benchmarks.report_page.text import ABSENT, Run, dig, digits_for, escape, figure, number, scroll
 
@@ -124,14 +125,14 @@ def per_class(runs: Sequence[Run], swatches: Mapping[str, Color]) -> str:
     table = f'<thead><tr><th scope="col">Class</th>{heads}</tr></thead><tbody>{rows}</tbody>'
     return (
         '<details class="fold"><summary>Class by class</summary><p>IoU of each engine in points. Tinted: two'
-        f" points or more below the best of the row.</p>{scroll('IoU by class', 'classes', table)}</details>"
+        f" points or more below the row's median.</p>{scroll('IoU by class', 'classes', table)}</details>"
     )
 
 
 def _class_row(name: str, runs: Sequence[Run], color: Color | None) -> str:
     values = [figure(run, "parity", "per_class", name) for run in runs]
-    best = max((v for v in values if v is not None), default=0.0)
-    looks = ["figure low" if v is not None and best - v >= LOW else "figure" for v in values]
+    middle = median([v for v in values if v is not None] or [0.0])
+    looks = ["figure low" if v is not None and middle - v >= LOW else "figure" for v in values]
     cells = "".join(f'<td class="{look}">{number(v, 1)}</td>' for v, look in zip(values, looks, strict=True))
     return f'<tr><th scope="row">{swatch(color)}{escape(name)}</th>{cells}</tr>'
 

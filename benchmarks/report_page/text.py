@@ -39,9 +39,11 @@ def number(value: float | None, digits: int) -> str:
 
 
 def digits_for(values: Iterable[float | None]) -> int:
-    """Decimals that give the smallest value of a column three significant digits, at most three."""
+    """Decimals that give a column's smallest value three significant digits: at most four, none for whole numbers."""
     known = [abs(v) for v in values if v]
-    return min(3, max(0, 2 - math.floor(math.log10(min(known))))) if known else 0
+    if all(v.is_integer() for v in known):
+        return 0
+    return min(4, max(0, 2 - math.floor(math.log10(min(known)))))
 
 
 def scroll(label: str, kind: str, rows: str) -> str:

@@ -29,12 +29,14 @@ def check(
     from edgeseg.benchmarks import parity
     from edgeseg.datasets import open_dataset
 
-    dataset = open_dataset(data)
+    dataset, answers = open_dataset(data), parity.Answers()
     with progress() as bars:
         runs = [
             {
                 **identity(path),
-                "parity": parity.check(path, dataset, limit=limit, weights=weights, progress=bars).to_json(),
+                "parity": parity.check(
+                    path, dataset, limit=limit, weights=weights, progress=bars, answers=answers
+                ).to_json(),
             }
             for path in artifact
         ]

@@ -77,16 +77,16 @@ def _measure(paths: list[Path], bars: Progress) -> tuple[list[dict[str, Any]], l
     from edgeseg.benchmarks.report import Overlay
     from edgeseg.datasets import open_dataset
 
-    dataset = open_dataset(VALIDATION)
+    dataset, answers = open_dataset(VALIDATION), parity.Answers()
     runs, overlays = [], []
     with bars.task("prove and time", len(paths)) as done:
         for path in paths:
-            found = parity.check(path, dataset, show=1, progress=bars)
+            found = parity.check(path, dataset, show=3, progress=bars, answers=answers)
             speed = latency.bench(path, seconds=SECONDS, progress=bars)
-            runs.append({**identity(path), "parity": found.to_json(), **speed})
+            runs.append({**identity(path), "parity": {**found.to_json(), "data": VALIDATION}, **speed})
             for s in found.shown:
-                title = f"{path.name}: {s.title}"
-                overlays.append(Overlay(title, s.frame, s.reference, s.engine, s.truth, dataset.classes))
+                name = " ".join(path.name.split("-")[-2:])
+                overlays.append(Overlay(s.title, s.frame, s.reference, s.engine, s.truth, dataset.classes, name))
             done()
     return runs, overlays
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
-from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
@@ -27,6 +26,7 @@ from edgeseg.export.tflite_writer.depthwise import filtered
 from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
 from edgeseg.export.tflite_writer.graph import NHWC, Graph
 from edgeseg.export.tflite_writer.scales import LEVELS, slopes
+from edgeseg.export.tflite_writer.schema import schema
 
 CLAMPS = {(0.0, np.inf): RELU, (0.0, 6.0): RELU6, (-1.0, 1.0): CLAMP_1}
 FIXED = Quantization((1 / 256,), -128)  # what LOGISTIC and SOFTMAX must write in int8
@@ -73,9 +73,9 @@ def _bounded(g: Graph, x: Tensor, low: float, high: float) -> Tensor:
 
 def _level(g: Graph, value: float, like: Tensor) -> Tensor:
     """``value`` stored as ``like`` is."""
-    if like.dtype != "int8":
+    if like.quantization is None:
         return filled(g, value, like)
-    step = np.clip(np.round(value / like.scale), -LEVELS - 1, LEVELS)
+    step = np.clip(round(value / like.scale) + like.quantization.zero, -LEVELS - 1, LEVELS)
     return g.file.constant(np.full([1] * len(like.shape), step, np.int8), like.quantization)
 
 

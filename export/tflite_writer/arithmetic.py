@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
@@ -18,6 +17,7 @@ from edgeseg.export.tflite_writer.flatbuffer import NUMBER, Quantization, Tensor
 from edgeseg.export.tflite_writer.graph import Graph
 from edgeseg.export.tflite_writer.padding import join
 from edgeseg.export.tflite_writer.scales import LEVELS
+from edgeseg.export.tflite_writer.schema import schema
 
 NONE, RELU, CLAMP_1, RELU6 = 0, 1, 2, 3  # schema.ActivationFunctionType
 HUGE = 2.0**126  # times any difference of normal float32 numbers: at least 1

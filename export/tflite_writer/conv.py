@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
@@ -16,8 +15,9 @@ from edgeseg.export.tflite_writer.activation import fuse
 from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
 from edgeseg.export.tflite_writer.graph import Graph, stored_shape
 from edgeseg.export.tflite_writer.padding import Window, cut, pads_of, resolve, windows
+from edgeseg.export.tflite_writer.schema import schema
 
-INT32 = np.iinfo(np.int32)
+BIAS_MAX = np.float32(1 << 30)  # steps: where weights are as good as zero, the bias sets their scale
 
 
 def lower_Conv(g: Graph, node: ir.Node) -> None:
@@ -43,6 +43,8 @@ def lower_ConvTranspose(g: Graph, node: ir.Node) -> None:
     name, strides = f"ConvTranspose '{node.outputs[0].name}'", attribute(node, "strides", (1, 1))
     if attribute(node, "group", 1) != 1 or set(attribute(node, "dilations", (1, 1))) != {1} or len(set(strides)) > 1:
         raise InputError(f"{name}: groups, dilation and strides that differ have no TFLite form")
+    if "output_shape" in node.attributes:
+        raise InputError(f"{name} has output_shape: export explicit pads")
     stride, kernel = strides[0], Kernel.of(node, axis=1)
     phases = [Phases.of(node, i, stride, kernel.values.shape[2 + i]) for i in range(2)]
     kernel = kernel.split(phases[0].taps(), phases[1].taps())
@@ -108,11 +110,14 @@ class Kernel:
     ) -> list[Tensor]:
         if steps is None:
             raise InputError(f"int8: {self.name} reads int8, but its weights are float: quantize them too")
-        product = steps * np.float32(x.scale)
-        bias = np.clip(np.round(self.bias / product.astype(np.float64)), INT32.min, INT32.max)
+        wide = np.maximum(steps, np.abs(self.bias) / (BIAS_MAX * np.float32(x.scale)))
+        shape = [-1 if d == where else 1 for d in range(4)]
+        values = np.round(values * (steps / wide).reshape(shape)).astype(np.int8)
+        product = wide * np.float32(x.scale)
+        bias = np.round(self.bias / product.astype(np.float64)).astype(np.int32)
         return [
-            g.file.constant(values, Quantization(tuple(steps.tolist()), axis=where)),
-            g.file.constant(bias.astype(np.int32), Quantization(tuple(product.tolist()))),
+            g.file.constant(values, Quantization(tuple(wide.tolist()), axis=where)),
+            g.file.constant(bias, Quantization(tuple(product.tolist()))),
         ]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeseg.export.tflite_writer.arithmetic import NONE
 from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
 from edgeseg.export.tflite_writer.graph import Graph
 from edgeseg.export.tflite_writer.scales import LEVELS
+from edgeseg.export.tflite_writer.schema import schema
 
 
 def filtered(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from ai_edge_litert import schema_py_generated as schema
 
 from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import attribute, shape
@@ -11,6 +10,7 @@ from edgeseg.export.tflite_writer.arithmetic import requantize
 from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
 from edgeseg.export.tflite_writer.graph import NHWC, Graph, Placed, axis_of, onnx_order, stored_shape
 from edgeseg.export.tflite_writer.scales import step
+from edgeseg.export.tflite_writer.schema import schema
 
 TYPES = {
     ir.DataType.FLOAT: "float32",
@@ -69,9 +69,11 @@ def lower_QuantizeLinear(g: Graph, node: ir.Node) -> None:
 
 def lower_DequantizeLinear(g: Graph, node: ir.Node) -> None:
     """The int8 tensor goes on as it is; weights are read where they are used."""
-    source = node.inputs[0]
+    source, output = node.inputs[0], node.outputs[0]
     if source in g.values:
-        g.values[node.outputs[0]] = g.values[source]
+        if g.values[source].tensor.quantization != step(node):
+            raise InputError(f"'{output.name}' is dequantized with another scale than it was quantized with")
+        g.values[output] = g.values[source]
 
 
 def lower_ArgMax(g: Graph, node: ir.Node) -> None:

@@ -1,7 +1,4 @@
-"""Builds a TFLite flatbuffer: tensors, constants and operators in, the file's bytes out.
-
-The schema is LiteRT's own (schema.fbs, as generated into ``ai_edge_litert.schema_py_generated``).
-"""
+"""Builds a TFLite flatbuffer: tensors, constants and operators in, the file's bytes out."""
 
 from __future__ import annotations
 
@@ -9,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
+from edgeseg.export.tflite_writer.schema import flatbuffers, schema
 from edgeseg.export.tflite_writer.versions import version_of
 
 SCHEMA_VERSION = 3

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, shape
 from edgeseg.export.tflite_writer.flatbuffer import NUMBER, File, Quantization, Tensor
 from edgeseg.export.tflite_writer.scales import Scales
+from edgeseg.export.tflite_writer.schema import schema
 
 Layout = tuple[int, ...]
 NHWC: Layout = (0, 2, 3, 1)
@@ -99,8 +100,11 @@ class Graph:
         return placed
 
     def nhwc(self, value: ir.Value | None) -> Tensor:
-        """``value``, of four dimensions, in NHWC order."""
-        return self.ordered(self.read(value), NHWC)
+        """``value`` in NHWC order. Raises InputError where it has not four dimensions."""
+        placed = self.read(value)
+        if value is not None and len(placed.layout) != len(NHWC):
+            raise InputError(f"'{value.name}' has {len(placed.layout)} dimensions where TFLite's kernels take 4")
+        return self.ordered(placed, NHWC)
 
     def plain(self, value: ir.Value | None) -> Tensor:
         """``value`` in ONNX's own order."""

@@ -1,11 +1,12 @@
-"""What a TFLite file holds."""
+"""What a TFLite file holds. ``python -m edgeseg.export.tflite_writer.inspect model.tflite`` lists it."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ai_edge_litert import schema_py_generated as schema
+from edgeseg.export.tflite_writer.schema import schema
 
 OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
@@ -33,3 +34,8 @@ def operators(path: Path) -> list[Operator]:
         )
         for o in graph.operators
     ]
+
+
+if __name__ == "__main__":
+    for operator in operators(Path(sys.argv[1])):
+        print(operator.name, ", ".join(operator.inputs), "→", ", ".join(operator.outputs))

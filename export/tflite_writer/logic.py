@@ -100,7 +100,7 @@ def _chosen_real(
 def _chosen_integer(g: Graph, mask: Tensor, tensors: list[Tensor], given: list[ir.Value | None]) -> Tensor:
     """y + mask · (x − y)"""
     x, y = (array(v) for v in given)
-    if x is not None and y is not None:
+    if x is not None and y is not None and x.size == y.size == 1:
         difference = constant(g, np.reshape(x - y, [1] * len(mask.shape)), mask)
     else:
         difference = binary(g, "SUB", tensors[0], tensors[1])

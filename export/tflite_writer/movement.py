@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from ai_edge_litert import schema_py_generated as schema
 
 from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, attribute, shape
@@ -13,6 +12,7 @@ from edgeseg.export.tflite_writer.elementwise import one_scale
 from edgeseg.export.tflite_writer.flatbuffer import Tensor
 from edgeseg.export.tflite_writer.graph import Graph, Layout, axis_of, onnx_order, stored_shape
 from edgeseg.export.tflite_writer.padding import join, pad_edge, pad_zeros
+from edgeseg.export.tflite_writer.schema import schema
 
 
 def lower_Transpose(g: Graph, node: ir.Node) -> None:

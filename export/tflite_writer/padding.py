@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from ai_edge_litert import schema_py_generated as schema
 
 from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import attribute, shape
 from edgeseg.export.tflite_writer.flatbuffer import Tensor
 from edgeseg.export.tflite_writer.graph import Graph
+from edgeseg.export.tflite_writer.schema import schema
 
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 CONCAT_INPUTS = 4  # XNNPACK takes no more at a time

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
@@ -14,6 +13,7 @@ from edgeseg.export.tflite_writer.depthwise import filtered
 from edgeseg.export.tflite_writer.flatbuffer import Tensor
 from edgeseg.export.tflite_writer.graph import Graph, axis_of, stored_shape
 from edgeseg.export.tflite_writer.padding import SAME, VALID, Window, pad_edge, pad_zeros, windows
+from edgeseg.export.tflite_writer.schema import schema
 
 
 def lower_MaxPool(g: Graph, node: ir.Node) -> None:

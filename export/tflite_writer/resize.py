@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
-from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
@@ -15,6 +14,7 @@ from edgeseg.export.tflite_writer.arithmetic import requantize
 from edgeseg.export.tflite_writer.flatbuffer import Tensor
 from edgeseg.export.tflite_writer.graph import Graph, stored_shape
 from edgeseg.export.tflite_writer.padding import join
+from edgeseg.export.tflite_writer.schema import schema
 
 HALF_PIXEL = ("half_pixel", "pytorch_half_pixel")  # they differ only where the output has length 1
 ROUNDING: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {

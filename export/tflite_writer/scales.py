@@ -15,7 +15,7 @@ from edgeseg.export.quantize.qdq import RANGES
 from edgeseg.export.tflite_writer.flatbuffer import Quantization
 
 LEVELS = 127
-FAR = 2.0
+FAR, COSTLY = 2.0, 0.15  # negatives beyond so many times the range, or clipped by so much of it, are held
 MOVES = ("MaxPool", "Slice", "Pad", "Concat", "Where", "Max", "DepthToSpace", "SpaceToDepth", "Transpose",
          "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Gather")  # fmt: skip
 
@@ -61,11 +61,11 @@ class Scales:
         after, own = self.of(user.outputs[0]), self._calibrated(value)
         if own is None:
             return after
-        (top,), (bottom,) = after.scale, own.scale
-        if bottom > FAR * top:
+        (top,), (bottom,), steepest = after.scale, own.scale, float(np.abs(slopes(user)).max())
+        if bottom > FAR * top or steepest * (bottom - top) > COSTLY * top:
             scale = (top + bottom) * LEVELS / (2 * LEVELS + 1)
             return replace(Quantization.of(scale), zero=round(bottom * LEVELS / scale) - LEVELS - 1)
-        return after if np.abs(slopes(user)).max() <= 1 or top <= bottom else own
+        return after if steepest <= 1 or top <= bottom else own
 
     def _calibrated(self, value: ir.Value) -> Quantization | None:
         """What just holds the calibrated range, or None where ``value`` was not calibrated."""
@@ -74,7 +74,7 @@ class Scales:
 
 
 def step(node: ir.Node) -> Quantization:
-    """The one scale of a QuantizeLinear. Raises InputError where it has several, or an offset."""
+    """The one scale of a QuantizeLinear or DequantizeLinear. Raises InputError where it has several, or an offset."""
     scale, zero = array(node.inputs[1]), array(node.inputs[2]) if len(node.inputs) > 2 else None
     if scale is None or scale.size != 1 or zero is None or zero.dtype != np.int8 or zero.any():
         raise InputError(f"'{node.outputs[0].name}' must be quantized with one scale, int8, zero point 0")

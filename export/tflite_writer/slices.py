@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from ai_edge_litert import schema_py_generated as schema
 
 from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, attribute
 from edgeseg.export.tflite_writer.flatbuffer import Tensor
 from edgeseg.export.tflite_writer.graph import Graph, axis_of
 from edgeseg.export.tflite_writer.padding import cut, join
+from edgeseg.export.tflite_writer.schema import schema
 
 FEW = 8  # so many slices still beat a GATHER outside of XNNPACK
 

@@ -1,14 +1,19 @@
-"""The report's plot: round ticks, and labels that keep apart wherever the points fall."""
+"""The pieces of the report's page: a plot whose labels keep apart, figures as printed, colours with contrast."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeseg.benchmarks.report_page import plot
+from edgeseg.benchmarks.report_page.text import digits_for, number
+
+ROOT = Path(__file__).parents[1]
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 500), st.floats(20, 100)), min_size=1, max_size=24))
@@ -38,3 +43,26 @@ def test_ticks_are_round_evenly_spaced_and_inside(low: float, span: float, about
     assert low - 1e-6 * span <= found[0]
     assert found[-1] <= low + span * (1 + 1e-6)
     assert f"{steps[0]:e}"[0] in "125"
+
+
+def test_numbers_as_printed() -> None:
+    assert [number(v, 2) for v in (None, -0.001, -1.5, 12345.678)] == ["–", "0.00", "−1.50", "12\N{THIN SPACE}345.68"]
+    assert [digits_for(v) for v in ([], [12.3, 400.0], [1.2, None], [0.0013], [30.0])] == [0, 1, 2, 4, 0]
+
+
+def luminance(color: str) -> float:
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_has_contrast_in_both_schemes(scheme: int) -> None:
+    """WCAG 2.2, 1.4.3: at least 4.5 to 1."""
+    css = (ROOT / "benchmarks/report_page/page.css").read_text(encoding="utf-8")
+    block = css.split("prefers-color-scheme: dark")[scheme]
+    colors = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", block))
+    for name in ("ink", "soft", "good", "bad", "c0", "c1", "c2", "c3", "c4", "c5"):
+        for ground in ("paper", "wash"):
+            high, low = sorted((luminance(colors[name]), luminance(colors[ground])), reverse=True)
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (name, ground)
