@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # The same examples on every run, however loaded the machine.
-settings.register_profile("edgeseg", deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "edgeseg", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("edgeseg")
 
 
