@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from edgeseg import models
 from edgeseg.artifact import sha256
+from edgeseg.benchmarks.latency import LEAST_FRAMES
 from edgeseg.cli import main
 from edgeseg.datasets import open_dataset
 from edgeseg.models._weights import PACKAGED
@@ -347,7 +348,7 @@ def test_demo_tells_the_whole_story(tmp_path: Path, cli: Cli) -> None:
     for run in runs:
         found = run["parity"]
         assert found["passed"]
-        assert run["latency_ms"]["n"] >= 50
+        assert run["latency_ms"]["n"] >= LEAST_FRAMES
         if run["precision"] == "int8":
             parts = found["quantization"]["drop"] + found["engine_error"]["drop"]
             assert parts == pytest.approx(found["drop"])
