@@ -9,20 +9,15 @@ from __future__ import annotations
 import importlib
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from statistics import median
-
-import numpy as np
 
 from edgeseg.artifact import load
+from edgeseg.benchmarks.in_turn import in_turn
 from edgeseg.benchmarks.parity import network_of
+from edgeseg.errors import EdgesegError
 from edgeseg.export import _targets
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import frame_io
-
-ROUNDS, RUNS = 7, 10
 
 
 def main(path: str) -> None:
@@ -35,24 +30,12 @@ def main(path: str) -> None:
         _targets.load(manifest.target, "fp32").compile(plain, "fp32", Path(folder))
         ours, theirs = runtime(artifact.path, manifest, None), runtime(Path(folder), manifest, None)
         same = (ours.run(feeds)["labels"] == theirs.run(feeds)["labels"]).mean()
-        rounds = [(_milliseconds(ours.run, feeds), _milliseconds(theirs.run, feeds)) for _ in range(ROUNDS)]
-    ratios = [b / a for a, b in rounds]
-    print(f"labels agree on {100 * same:.3f} % of the golden frame")
-    print(
-        f"rewritten {median(a for a, _ in rounds):.1f} ms, as exported {median(b for _, b in rounds):.1f} ms (medians)"
-    )
-    print(f"as exported / rewritten: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, {ROUNDS} rounds)")
-
-
-def _milliseconds(run: Callable[[dict[str, np.ndarray]], object], feeds: dict[str, np.ndarray]) -> float:
-    times = []
-    for i in range(RUNS + 2):
-        start = time.perf_counter()
-        run(feeds)
-        if i > 1:  # the first two warm caches up
-            times.append(1000 * (time.perf_counter() - start))
-    return median(times)
+        print(f"labels agree on {100 * same:.3f} % of the golden frame; first: rewritten, second: as exported")
+        print(in_turn((ours.run, feeds), (theirs.run, feeds)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except EdgesegError as error:
+        sys.exit(f"edgeseg: {error}")

@@ -42,12 +42,17 @@ class ClassSpec:
 
 @dataclass(frozen=True)
 class Variant:
-    """One published form of a network: how its weights want their input, and what they scored."""
+    """One published form of a network: what it costs, how its weights want their input, what they scored.
+
+    ``size`` is the input (height, width) to which ``gmacs`` (10⁹ multiply-accumulates) belong, ``classes`` the
+    number of outputs to which they and ``parameters`` belong."""
 
     name: str
     paper: str
     size: tuple[int, int]
     classes: int
+    parameters: int
+    gmacs: float
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (255.0, 255.0, 255.0)
     order: str = "RGB"
@@ -56,14 +61,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A reference network. ``size`` is the paper's input (height, width), to which ``parameters`` and
-    ``gmacs`` (10⁹ multiply-accumulates) belong; inputs must be multiples of ``stride``. The first of
-    ``variants`` is the paper's."""
+    """A reference network; ``task`` is "semantic" or "detection". Inputs must be multiples of ``stride``. The
+    first of ``variants`` is the paper's."""
 
     name: str
     title: str
     task: str
-    parameters: int
-    gmacs: float
     stride: int
     variants: tuple[Variant, ...]

@@ -1,4 +1,5 @@
-"""ONNX → ONNX for ONNX Runtime: the clean graph as it stands; fp16 stores the weights in half precision.
+"""ONNX → ONNX for ONNX Runtime: the clean graph, with the activations that its kernels are fast at; fp16 stores
+the weights in half precision.
 
 ONNX Runtime's CPU kernels compute in float32: half-precision arithmetic there is emulated by casts around
 every node. So fp16 halves the file and leaves the arithmetic; the casts of the weights fold at load.
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from edgeseg.export.passes._rewrite import Rewriter
+from edgeseg.export.passes._rewrite import Rewriter, array
 
 PRECISIONS = ("fp32", "fp16", "int8")
 FILE = "model.onnx"
@@ -20,8 +21,9 @@ FILE = "model.onnx"
 
 def compile(model: ir.Model, precision: str, folder: Path) -> list[str]:
     """Write ``model`` (Q/DQ for int8) into ``folder``; returns the file names."""
+    model = model.clone()
+    leaky(model)
     if precision == "fp16":
-        model = model.clone()
         halve_weights(model)
     (folder / FILE).write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
     return [FILE]
@@ -34,6 +36,17 @@ def toolchain() -> dict[str, str]:
 def weight_levels() -> int:
     """All of int8: the runtime asks for the kernels that do not saturate."""
     return 127
+
+
+def leaky(model: ir.Model) -> None:
+    """A PReLU of one slope is a LeakyRelu, which the convolution before it takes in; PRelu's kernel is a slow one."""
+    r = Rewriter(model)
+    for node in [n for n in model.graph if n.op_type == "PRelu"]:
+        slope = array(node.inputs[1])
+        if slope is not None and slope.size == 1:
+            name = str(node.outputs[0].name)
+            r.replace(node.outputs[0], r.op("LeakyRelu", [node.inputs[0]], f"{name}_leaky", alpha=float(slope.flat[0])))
+    r.finish()
 
 
 def halve_weights(model: ir.Model) -> None:

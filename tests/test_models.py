@@ -9,7 +9,7 @@ import torch
 
 from edgeseg import models
 from edgeseg.errors import InputError
-from edgeseg.models import _weights
+from edgeseg.models import _count, _weights
 
 EVERY = [(name, v.name) for name in models.names() for v in models.spec(name).variants]
 
@@ -22,6 +22,15 @@ def test_logits_have_a_channel_for_each_class(name: str, variant: str) -> None:
     with torch.inference_mode():
         logits = network(torch.rand(2, 3, *size))
     assert logits.shape == (2, 7, *size) and logits.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "variant"), EVERY)
+def test_costs_what_its_file_says(name: str, variant: str) -> None:
+    (stated,) = (v for v in models.spec(name).variants if v.name == variant)
+    with torch.device("meta"):
+        network = models.file(name).build(stated.classes, variant)
+    assert _count.parameters(network) == stated.parameters
+    assert _count.gmacs(network, stated.size) == pytest.approx(stated.gmacs, abs=0.005)
 
 
 @pytest.mark.parametrize(("name", "variant"), EVERY)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeseg.cli._output import print_json, print_table
-from edgeseg.spec import ModelSpec
+from edgeseg.spec import ModelSpec, Variant
 
 
 def models(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -24,10 +24,9 @@ def models(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
 
 
 def _rows(spec: ModelSpec) -> list[list[str]]:
-    """A row for each variant; parameters and GMACs are the first's, at the paper's input."""
-    rows = []
-    for variant in spec.variants:
-        size = f"{spec.variants[0].size[0]}x{spec.variants[0].size[1]}"
-        cost = [f"{spec.parameters:,}", f"{spec.gmacs:.2f}", size] if variant is spec.variants[0] else ["", "", ""]
-        rows.append([spec.name, variant.name, spec.task, *cost, variant.paper, variant.published])
-    return rows
+    return [_row(spec, variant) for variant in spec.variants]
+
+
+def _row(spec: ModelSpec, v: Variant) -> list[str]:
+    cost = [f"{v.parameters / 1e6:.2f} M", f"{v.gmacs:.2f}", f"{v.size[0]}x{v.size[1]}"]
+    return [spec.name, v.name, spec.task, *cost, v.paper, v.published]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +14,11 @@ def parameters(module: nn.Module) -> int:
 
 
 def gmacs(module: nn.Module, size: tuple[int, int]) -> float:
-    """10⁹ multiply-accumulates of the convolutions and linear layers for one 3×H×W input of ``size``."""
+    """10⁹ multiply-accumulates of the convolutions and linear layers for one 3×H×W input of ``size``.
+
+    Only shapes are computed, so that the largest network at its full size costs nothing."""
     total = 0
+    module = copy.deepcopy(module).to("meta")
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
@@ -30,7 +35,7 @@ def gmacs(module: nn.Module, size: tuple[int, int]) -> float:
     hooks = [layer.register_forward_hook(count) for layer in layers]
     try:
         with torch.no_grad():
-            module.eval()(torch.zeros(1, 3, *size))
+            module.eval()(torch.zeros(1, 3, *size, device="meta"))
     finally:
         for hook in hooks:
             hook.remove()

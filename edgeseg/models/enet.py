@@ -24,8 +24,6 @@ SPEC = ModelSpec(
     name="enet",
     title="ENet",
     task="semantic",
-    parameters=362_191,
-    gmacs=1.811,
     stride=8,
     variants=(
         Variant(
@@ -33,6 +31,8 @@ SPEC = ModelSpec(
             paper="arXiv:1606.02147",
             size=(360, 640),
             classes=19,
+            parameters=362_191,
+            gmacs=1.811,
             published="Cityscapes test 58.3 mIoU, CamVid test 51.3 mIoU (paper)",
         ),
         Variant(
@@ -40,6 +40,8 @@ SPEC = ModelSpec(
             paper="arXiv:1606.02147",
             size=(360, 480),
             classes=12,
+            parameters=359_780,
+            gmacs=1.315,
             published="CamVid test 53.3 mIoU, void ignored (measured, checkpoint of PyTorch-ENet 921e40c)",
         ),
     ),
