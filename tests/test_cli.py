@@ -207,7 +207,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "argument left out": (("check", "--data", DATA), "Missing argument"),
     "option left out": (("check", "{artifact}"), "Missing option '--data'"),
     "number that is none": ((*BUILD, "--calib-images", "many"), "Invalid value for '--calib-images'"),
-    "model": (("build", "unet", "--out", "{tmp}/out"), "unknown model 'unet': use one of enet"),
+    "model": (("build", "yolo", "--out", "{tmp}/out"), "unknown model 'yolo': use one of "),
     "target": ((*BUILD, "--target", "coreml"), "unknown target 'coreml': use one of onnxruntime, openvino"),
     "precision": ((*BUILD, "--precision", "int4"), "unknown precision 'int4': use one of fp32, fp16, int8"),
     "output": ((*BUILD, "--output", "masks"), "unknown output 'masks': use one of labels, logits, both"),

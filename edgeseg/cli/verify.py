@@ -53,9 +53,9 @@ def _row(found: Mapping[str, Any]) -> list[str]:
     if not found["passed"]:
         return [found["artifact"], found["error"], ""]
     figures = ", ".join(f"{name} {value:.4g}" for name, value in found["selftest"].items())
-    others = [
-        f"{package} {v['installed'] or 'not installed'} (built with {v['built']})"
+    others = [  # what only the build needs may be absent
+        f"{package} {v['installed']} (built with {v['built']})"
         for package, v in found["versions"].items()
-        if v["installed"] != v["built"]
+        if v["installed"] not in (None, v["built"])
     ]
     return [found["artifact"], figures, "\n".join(others) or "none"]
