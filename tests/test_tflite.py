@@ -53,6 +53,20 @@ def shuffle(n: Net) -> ir.Value:
     return n.o("Reshape", parts, ints(1, 6, 8, 10))
 
 
+def halves(n: Net) -> list[ir.Value]:
+    node = ir.node("Split", [n.x], attributes={"axis": 1, "num_outputs": 2}, num_outputs=2)
+    for i, output in enumerate(node.outputs):
+        output.name = f"half_{i}"
+    n.graph.append(node)
+    return list(node.outputs)
+
+
+def matrices(n: Net) -> tuple[ir.Value, ir.Value]:
+    """1×6×80 and 1×80×6."""
+    y = n.o("Reshape", n.conv(n.x, 6, 6), ints(1, 6, 80))
+    return n.o("Reshape", n.x, ints(1, 6, 80)), n.o("Transpose", y, perm=[0, 2, 1])
+
+
 def resize(n: Net, sizes: tuple[int, int], **attributes: Any) -> ir.Value:
     return n.op("Resize", [n.x, None, None, n.const(ints(1, 6, *sizes), "s")], "resize", **attributes)
 
@@ -96,6 +110,10 @@ CASES: dict[str, Build] = {
     "slice reversed": lambda n: slices(n.x, n, [5], [-100], [1], [-1]),
     "gather": lambda n: n.o("Gather", n.x, ints(2, 1, 0), axis=1),
     "pad": lambda n: n.o("Pad", n.x, ints(0, 1, 2, 0, 0, 2, 1, 1)),
+    "split": lambda n: n.o("Add", *halves(n)),
+    "matmul": lambda n: n.o("MatMul", *matrices(n)),
+    "matmul, one transposed": lambda n: n.o("MatMul", n.o("Transpose", matrices(n)[0], perm=[0, 2, 1]), matrices(n)[0]),
+    "matmul with weights": lambda n: n.o("MatMul", matrices(n)[0], n.weights(80, 5)[None]),
     "pad edge": lambda n: n.o("Pad", n.x, ints(0, 0, 1, 1, 0, 0, 0, 2), mode="edge"),
     "nearest twice": lambda n: resize(
         n, (16, 20), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
@@ -116,6 +134,7 @@ CASES: dict[str, Build] = {
 OUTSIDE: dict[str, Build] = {  # what XNNPACK lacks: right all the same
     "nearest three times": lambda n: resize(n, (24, 30), mode="nearest"),
     "pad with a value": lambda n: n.o("Pad", n.x, ints(0, 0, 1, 1, 0, 0, 1, 1), np.array(1.5, np.float32)),
+    "pad reflect": lambda n: n.o("Pad", n.x, ints(0, 0, 2, 0, 0, 0, 1, 3), mode="reflect"),
     "gather many": lambda n: n.o("Gather", n.x, ints(*np.arange(24) % 6), axis=1),
     "phases at the end": lambda n: slices(n.o("Transpose", n.x, perm=[0, 2, 3, 1]), n, [1], [6], [3], [2]),
     "labels": labels,
@@ -220,7 +239,7 @@ def test_bilinear_resizes_of_any_size(
         (lambda n: n.o("ConvTranspose", n.x, n.weights(6, 1, 2, 2), group=6), "groups, dilation"),
         (lambda n: n.o("DepthToSpace", n.conv(n.x, 6, 8), blocksize=2, mode="CRD"), "mode CRD"),
         (lambda n: n.o("Conv", n.x, n.weights(4, 6, 3, 3), auto_pad="SAME_UPPER"), "auto_pad"),
-        (lambda n: n.o("Pad", n.x, ints(0, 0, 1, 1, 0, 0, 1, 1), mode="reflect"), "mode reflect"),
+        (lambda n: n.o("Pad", n.x, ints(0, 0, 1, 1, 0, 0, 1, 1), mode="wrap"), "mode wrap"),
     ],
 )
 def test_what_it_cannot_write_it_refuses_by_name(build: Build, reason: str) -> None:

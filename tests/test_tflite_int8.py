@@ -22,7 +22,7 @@ from edgeseg.export.tflite_writer import write
 from edgeseg.export.tflite_writer.inspect import Operator, operators
 from edgeseg.metrics import sqnr_db
 from edgeseg.spec import Preprocess
-from tests.tflite_net import Build, Net, delegates, run, slices
+from tests.tflite_net import Build, Net, delegates, ints, run, slices
 
 SIZE = (24, 32)
 
@@ -72,6 +72,16 @@ def chosen(n: Net) -> ir.Value:
     return n.conv(n.o("Add", wide, n.o("Sigmoid", n.conv(n.o("GlobalAveragePool", x), 4, 4, 1))), 4, 5, 1)
 
 
+def attended(n: Net) -> ir.Value:
+    """Every position's answer is a mean over all of them, weighed by a softmax of products."""
+    x = n.o("Relu", n.conv(n.x, 3, 6, strides=[4, 4]))
+    flat = n.o("Reshape", x, ints(1, 6, 48))
+    turned = n.o("Transpose", flat, perm=[0, 2, 1])
+    weights = n.o("Softmax", n.o("MatMul", turned, flat), axis=1)
+    y = n.o("Reshape", n.o("MatMul", flat, weights), ints(1, 6, 6, 8))
+    return n.conv(n.o("Concat", x, y, axis=1), 12, 5, 1)
+
+
 def dead(n: Net) -> ir.Value:
     """Channels without weights, as pruning leaves them: what they give is their bias."""
     weights = n.weights(6, 3, 3, 3)
@@ -91,8 +101,19 @@ def dead(n: Net) -> ir.Value:
         (branches, Preprocess(SIZE), 50, 1),
         (chosen, Preprocess(SIZE), 50, 1),
         (dead, Preprocess(SIZE), 50, 1),
+        (attended, Preprocess(SIZE), 30, 0.95),
     ],
-    ids=["residual", "steep slopes", "mean, BGR", "one mean", "resized", "branches", "chosen", "dead channels"],
+    ids=[
+        "residual",
+        "steep slopes",
+        "mean, BGR",
+        "one mean",
+        "resized",
+        "branches",
+        "chosen",
+        "dead channels",
+        "attention",
+    ],
 )
 def test_int8_gives_what_the_quantized_graph_gives(
     build: Build, preprocess: Preprocess, least_db: float, within_a_step: float, tmp_path: Path

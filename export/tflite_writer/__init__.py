@@ -17,6 +17,7 @@ from edgeseg.export.tflite_writer import (
     elementwise,
     ends,
     logic,
+    matmul,
     movement,
     pool,
     resize,
@@ -25,7 +26,7 @@ from edgeseg.export.tflite_writer import (
 from edgeseg.export.tflite_writer.graph import Graph
 from edgeseg.export.tflite_writer.scales import Scales
 
-MODULES: tuple[ModuleType, ...] = (conv, activation, elementwise, pool, movement, slices, resize, logic, ends)
+MODULES: tuple[ModuleType, ...] = (conv, matmul, activation, elementwise, pool, movement, slices, resize, logic, ends)
 
 
 def write(model: ir.Model, half: bool = False) -> bytes:

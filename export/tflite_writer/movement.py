@@ -51,6 +51,8 @@ def lower_Pad(g: Graph, node: ir.Node) -> None:
             tensor = pad_edge(g, tensor, axis, before, after)
     elif mode == "constant":
         tensor = _pad_constant(g, node, tensor, pads)
+    elif mode == "reflect":
+        tensor = _pad_reflected(g, tensor, pads)
     else:
         raise InputError(f"Pad '{node.outputs[0].name}': mode {mode} has no TFLite form")
     g.place(node.outputs[0], tensor, x.layout)
@@ -81,6 +83,12 @@ def _pad_constant(g: Graph, node: ir.Node, x: Tensor, pads: list[tuple[int, int]
     sizes = [d + b + a for d, (b, a) in zip(x.shape, pads, strict=True)]
     fill = g.file.constant(np.array(value, np.float32))
     return g.op("PADV2", [x, g.ints(np.array(pads)), fill], sizes, schema.PadV2OptionsT())
+
+
+def _pad_reflected(g: Graph, x: Tensor, pads: list[tuple[int, int]]) -> Tensor:
+    sizes = [d + b + a for d, (b, a) in zip(x.shape, pads, strict=True)]
+    options = schema.MirrorPadOptionsT(mode=schema.MirrorPadMode.REFLECT)
+    return g.op("MIRROR_PAD", [x, g.ints(np.array(pads))], sizes, options)
 
 
 def lower_DepthToSpace(g: Graph, node: ir.Node) -> None:

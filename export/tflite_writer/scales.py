@@ -17,7 +17,7 @@ from edgeseg.export.tflite_writer.flatbuffer import Quantization
 LEVELS = 127
 FAR, COSTLY = 2.0, 0.3  # negatives beyond so many times the range, or clipped by so much of it, are held
 MOVES = ("MaxPool", "Slice", "Pad", "Concat", "Where", "Max", "DepthToSpace", "SpaceToDepth", "Transpose",
-         "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Gather")  # fmt: skip
+         "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Gather", "Split")  # fmt: skip
 
 
 class Scales:

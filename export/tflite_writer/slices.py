@@ -1,11 +1,11 @@
-"""Slice and Gather, out of the contiguous slices that XNNPACK has."""
+"""Slice, Split and Gather, out of the contiguous slices that XNNPACK has."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
 from edgeseg.errors import InputError
-from edgeseg.export.passes._rewrite import array, attribute
+from edgeseg.export.passes._rewrite import array, attribute, shape
 from edgeseg.export.tflite_writer.flatbuffer import Tensor
 from edgeseg.export.tflite_writer.graph import Graph, axis_of
 from edgeseg.export.tflite_writer.padding import cut, join
@@ -25,6 +25,15 @@ def lower_Slice(g: Graph, node: ir.Node) -> None:
         bounds = slice(start, stop, None if steps is None else int(steps[i]))
         tensor = _sliced(g, tensor, axis, range(*bounds.indices(tensor.shape[axis])))
     g.place(node.outputs[0], tensor, x.layout)
+
+
+def lower_Split(g: Graph, node: ir.Node) -> None:
+    x, start = g.read(node.inputs[0]), 0
+    axis = attribute(node, "axis", 0) % len(x.layout)
+    for output in node.outputs:
+        length = shape(output)[axis]
+        g.place(output, cut(g, x.tensor, axis_of(axis, x.layout), start, length), x.layout)
+        start += length
 
 
 def lower_Gather(g: Graph, node: ir.Node) -> None:
