@@ -9,9 +9,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from edgeseg.errors import ArtifactError
-from edgeseg.spec import ClassSpec, Preprocess, TensorSpec
+from edgeseg.spec import Anchors, ClassSpec, Detection, Preprocess, TensorSpec
 
 SCHEMA = 1
+MOST_DETECTIONS = 100_000
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Manifest:
     device: dict[str, Any] | None
     onnx_sha256: str
     created: str
+    detection: Detection | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -70,6 +72,10 @@ class Manifest:
 
     def to_json(self) -> str:
         document = {"schema": SCHEMA, **asdict(self)}
+        detection = document.pop("detection")
+        if detection is not None:  # only detectors have it
+            unknown = detection.pop("extra")
+            document["detection"] = {**detection, **unknown}
         document.update(document.pop("extra"))
         return json.dumps(document, indent=2) + "\n"
 
@@ -104,14 +110,13 @@ class Manifest:
             **{k: model[k] for k in ("name", "variant", "task", "parameters", "gmacs", "paper")},
             weights=weights,
         )
-        pre = rest.pop("preprocess")
         return cls(
             model=entry,
             target=_text(rest.pop("target")),
             precision=_text(rest.pop("precision")),
             inputs=_tensors(rest.pop("inputs")),
             outputs=_tensors(rest.pop("outputs")),
-            preprocess=Preprocess(_pair(pre["size"]), _triple(pre["mean"]), _triple(pre["std"]), _text(pre["order"])),
+            preprocess=_preprocess(rest.pop("preprocess")),
             classes=tuple(ClassSpec(_text(c["name"]), _color(c["color"])) for c in rest.pop("classes")),
             ignore_index=None if (index := rest.pop("ignore_index")) is None else int(index),
             files={
@@ -123,6 +128,7 @@ class Manifest:
             device=_optional_dict(rest.pop("device")),
             onnx_sha256=_text(rest.pop("onnx_sha256")),
             created=_text(rest.pop("created")),
+            detection=None if (detection := rest.pop("detection", None)) is None else _detection(detection),
             extra=rest,
         )
 
@@ -144,6 +150,31 @@ def _tensors(values: Any) -> tuple[TensorSpec, ...]:
     if not specs or any(d <= 0 for s in specs for d in s.shape):
         raise ValueError("a tensor without a positive shape")
     return specs
+
+
+def _preprocess(value: Mapping[str, Any]) -> Preprocess:
+    size, mean, std = _pair(value["size"]), _triple(value["mean"]), _triple(value["std"])
+    return Preprocess(size, mean, std, _text(value["order"]), letterbox=bool(value.get("letterbox", False)))
+
+
+def _detection(value: Mapping[str, Any]) -> Detection:
+    rest = dict(value)
+    anchors = rest.pop("anchors")
+    first, last = _pair(anchors["levels"])
+    scales, aspects = int(anchors["scales"]), tuple((float(w), float(h)) for w, h in anchors["aspects"])
+    score, overlap, most = (rest.pop(key) for key in ("score_threshold", "iou_threshold", "max_detections"))
+    if not (1 <= first <= last <= 16 and 1 <= scales <= 16 and aspects and 0 <= score <= 1 and 0 <= overlap <= 1):
+        raise ValueError(f"detection {value!r}")
+    if not 1 <= int(most) <= MOST_DETECTIONS:
+        raise ValueError(f"max_detections {most!r}")
+    return Detection(
+        anchors=Anchors((first, last), float(anchors["scale"]), scales, aspects),
+        nms=_text(rest.pop("nms")),
+        score_threshold=float(score),
+        iou_threshold=float(overlap),
+        max_detections=int(most),
+        extra=rest,
+    )
 
 
 def _pair(value: Any) -> tuple[int, int]:

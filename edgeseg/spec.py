@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 PRECISIONS = ("fp32", "fp16", "int8")
 OUTPUTS = ("labels", "logits", "both")
@@ -23,13 +24,50 @@ class Preprocess:
 
     ``size`` is the network's input (height, width); the frame is resized to it (bilinear, half-pixel
     centres) where it differs. ``mean`` and ``std`` are per channel in the network's channel order
-    ``order``, "RGB" or "BGR".
+    ``order``, "RGB" or "BGR". With ``letterbox`` the frame keeps its shape, stands at the top left, and the
+    rest of the input is ``mean``.
     """
 
     size: tuple[int, int]
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (255.0, 255.0, 255.0)
     order: str = "RGB"
+    letterbox: bool = False
+
+    def fitted(self, frame: tuple[int, int]) -> tuple[int, int]:
+        """The (height, width) that a frame of (height, width) has within the network's input."""
+        if not self.letterbox:
+            return self.size
+        scale = min(self.size[0] / frame[0], self.size[1] / frame[1])
+        height, width = (max(1, min(n, int(f * scale + 1e-6))) for f, n in zip(frame, self.size, strict=True))
+        return height, width
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """The boxes that a detector starts from (arXiv:1708.02002, section 4): at each position of the maps of
+    1/2**level of the input, first to last of ``levels``, squares of ``scale`` positions times 2**(i / scales) for
+    i < ``scales``, each as wide and as high as the (width, height) factors of ``aspects`` make it."""
+
+    levels: tuple[int, int] = (3, 7)
+    scale: float = 4.0
+    scales: int = 3
+    aspects: tuple[tuple[float, float], ...] = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How a detector's raw outputs become boxes. ``nms`` says where: "runtime" (NumPy, the same for every target).
+    A class of an anchor counts from ``score_threshold`` on; of boxes of one class that overlap by an IoU over
+    ``iou_threshold`` the best stays; the best ``max_detections`` of a frame are kept. ``extra`` holds the keys that
+    this version does not know."""
+
+    anchors: Anchors
+    nms: str = "runtime"
+    score_threshold: float = 0.05
+    iou_threshold: float = 0.5
+    max_detections: int = 100
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +95,11 @@ class Variant:
     std: tuple[float, float, float] = (255.0, 255.0, 255.0)
     order: str = "RGB"
     published: str = ""
+    anchors: Anchors | None = None
+
+    def preprocess(self, size: tuple[int, int]) -> Preprocess:
+        """What this variant's weights want, at a network input of ``size``. Detectors see undistorted frames."""
+        return Preprocess(size, self.mean, self.std, self.order, letterbox=self.anchors is not None)
 
 
 @dataclass(frozen=True)

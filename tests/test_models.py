@@ -6,56 +6,73 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from edgeseg import models
 from edgeseg.errors import InputError
 from edgeseg.models import _count, _weights
+from tests.networks import Case, cases
 
-EVERY = [(name, v.name) for name in models.names() for v in models.spec(name).variants]
+EVERY = [Case(s.name, v) for s in map(models.spec, models.names()) for v in s.variants]
+SEMANTIC = [case for case in EVERY if models.spec(case.name).task == "semantic"]
+SMALL = [case for case in EVERY if case.variant.parameters < 6e6]
 
 
-@pytest.mark.parametrize(("name", "variant"), EVERY)
-def test_logits_have_a_channel_for_each_class(name: str, variant: str) -> None:
-    spec = models.spec(name)
-    size = (spec.stride * 4, spec.stride * 5)
-    network = models.file(name).build(7, variant).eval()
+@pytest.mark.parametrize("case", SEMANTIC, ids=str)
+def test_logits_have_a_channel_for_each_class(case: Case) -> None:
     with torch.inference_mode():
-        logits = network(torch.rand(2, 3, *size))
-    assert logits.shape == (2, 7, *size) and logits.isfinite().all()
+        logits = case.fresh(7).eval()(torch.rand(1, 3, *case.size))
+    height, width = case.size
+    assert logits.shape[:2] == (1, 7) and logits.isfinite().all()
+    assert logits.shape[2] * width == logits.shape[3] * height  # the frame's shape, or a part of its size
 
 
-@pytest.mark.parametrize(("name", "variant"), EVERY)
-def test_costs_what_its_file_says(name: str, variant: str) -> None:
-    (stated,) = (v for v in models.spec(name).variants if v.name == variant)
+@pytest.mark.parametrize("case", EVERY, ids=str)
+def test_costs_what_its_file_says(case: Case) -> None:
+    stated = case.variant
     with torch.device("meta"):
-        network = models.file(name).build(stated.classes, variant)
+        network = models.file(case.name).build(stated.classes, stated.name)
     assert _count.parameters(network) == stated.parameters
     assert _count.gmacs(network, stated.size) == pytest.approx(stated.gmacs, abs=0.005)
 
 
-@pytest.mark.parametrize(("name", "variant"), EVERY)
-def test_trains(name: str, variant: str) -> None:
-    spec = models.spec(name)
-    network = models.file(name).build(5, variant).train()
-    network(torch.rand(2, 3, spec.stride * 4, spec.stride * 4)).square().mean().backward()
-    without = [k for k, p in network.named_parameters() if p.grad is None]
-    assert not without
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_trains(case: Case) -> None:
+    network = case.fresh(5).train()
+    outputs = network(torch.rand(2, 3, *case.size))
+    loss = sum(o.square().mean() for o in (outputs if isinstance(outputs, tuple) else (outputs,)))
+    loss.backward()
+    assert [k for k, p in network.named_parameters() if p.grad is None] == []
 
 
-@pytest.mark.parametrize(("name", "variant"), EVERY)
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_checkpoint_round_trip_finds_variant_and_classes(name: str, variant: str, suffix: str, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
+@pytest.mark.parametrize("case", EVERY, ids=str)
+def test_a_state_dict_finds_its_variant_and_classes(case: Case) -> None:
+    module_file = models.file(case.name)
+    with torch.device("meta"):
+        state = module_file.build(6, case.variant.name).state_dict()
+        assert module_file.classes_of(state) == 6
+        picked = models.fitting(module_file, state, 6, module_file.SPEC.variants)
+        assert _weights.misfit(module_file.build(6, picked.name), state) == 0
 
-    state = models.file(name).build(6, variant).state_dict()
-    path = tmp_path / f"weights{suffix}"
-    if suffix == ".pth":
-        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
-    else:
-        save_file({k: v.contiguous() for k, v in state.items()}, path)
-    network = models.load(name, path)
-    assert (network.variant.name, network.classes) == (variant, 6)
-    assert all(torch.equal(v, network.module.state_dict()[k]) for k, v in state.items())
+
+@pytest.mark.parametrize("case", SMALL, ids=str)
+def test_checkpoint_round_trip(case: Case, tmp_path: Path) -> None:
+    state = models.file(case.name).build(6, case.variant.name).state_dict()
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "weights.pth")
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "weights.safetensors")
+    for suffix in ("pth", "safetensors"):
+        network = models.load(case.name, tmp_path / f"weights.{suffix}", variant=case.variant.name)
+        assert network.classes == 6
+        assert all(torch.equal(v, network.module.state_dict()[k]) for k, v in state.items())
+
+
+def test_random_weights_are_the_same_each_time() -> None:
+    first, second = (models.load("enet", "random:3", classes=5) for _ in range(2))
+    assert first.weights == second.weights and first.weights.source == "random:3"
+    for a, b in zip(first.module.state_dict().values(), second.module.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(InputError, match="random weights want a number, as in random:1"):
+        models.load("enet", "random:x")
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ WEIGHT_DECAY = 2e-4  # the paper's
 # w = 1 / ln(floor + share of pixels). The paper's 1.02 weighs a rare class up to 14 times the road; 1.1,
 # 4 times.
 WEIGHT_FLOOR = 1.1
+AUXILIARY = 0.4  # weight of an auxiliary head's loss (PSPNet, arXiv:1612.01105, section 3.3)
 SAMPLED = 64  # images that the shares of the classes are counted on
 
 
@@ -227,13 +228,21 @@ def train(
 
 
 class _Loss:
-    """Cross-entropy, weighted by class, of logits N×C×H×W and labels N×H×W."""
+    """Cross-entropy, weighted by class, of logits N×C×h×w, brought to the labels' size, and labels N×H×W. Auxiliary
+    logits behind the first count less."""
 
     def __init__(self, data: Dataset) -> None:
         self._weights = class_weights(data)
         self._ignore = -100 if data.ignore_index is None else data.ignore_index
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, outputs: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        main, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+        return self._of(main, labels) + AUXILIARY * sum(self._of(logits, labels) for logits in auxiliary)
+
+    def _of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        size = labels.shape[1:]
+        if logits.shape[2:] != size:
+            logits = functional.interpolate(logits, size, mode="bilinear", align_corners=False)
         return functional.cross_entropy(logits, labels, self._weights, ignore_index=self._ignore)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -48,6 +50,9 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (
@@ -56,6 +61,8 @@ def read(path: Path) -> dict[str, Tensor]:
         ValueError,
         EOFError,
         KeyError,
+        TypeError,
+        zipfile.BadZipFile,
         pickle.UnpicklingError,
         SafetensorError,
     ) as error:
@@ -77,17 +84,19 @@ def misfit(module: nn.Module, state: Mapping[str, Tensor]) -> int:
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], network: str, path: Path) -> None:
-    """Load ``state`` into ``module``; every tensor must have its place.
+    """Load ``state`` into ``module``; every tensor must have its place. Heads that only training uses (the module's
+    ``training_only``: their names' beginnings) may be absent.
 
     Raises:
         InputError: names the tensors that are missing, unknown or of another shape.
     """
     missing, unknown, shapes = _differences(module, state)
+    missing = [k for k in missing if not k.startswith(getattr(module, "training_only", ()))]
     if missing or unknown or shapes:
         parts = [("missing", missing), ("unknown", unknown), ("other shape", shapes)]
         listed = "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in parts if keys)
         raise InputError(f"{path} does not fit {network}: {listed}")
-    module.load_state_dict(dict(state), strict=False)  # BatchNorm's batch counters may be absent
+    module.load_state_dict(dict(state), strict=False)  # BatchNorm's batch counters may be absent too
 
 
 def _differences(module: nn.Module, state: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:

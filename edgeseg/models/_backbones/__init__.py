@@ -1,0 +1,1 @@
+"""The networks' trunks, with the state-dict names of the collection that published each."""

@@ -1,0 +1,93 @@
+"""Every network through every target in every precision, at small frames: the matrix that CI holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from numpy.typing import NDArray
+
+from edgeseg.datasets import open_dataset
+from edgeseg.export import _targets
+from edgeseg.export._exact import Exact
+from edgeseg.export.capture import capture
+from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, simplify, unpool
+from edgeseg.export.quantize.calibrate import calibrate
+from edgeseg.export.quantize.qdq import quantize
+from edgeseg.manifest import Manifest, ModelEntry, Weights
+from edgeseg.metrics import sqnr_db
+from edgeseg.models._reference import Reference
+from edgeseg.runtimes._engine import Engine, _runtime
+from edgeseg.spec import TensorSpec
+from tests.networks import Case, cases
+
+CLASSES = 11
+LEAST_DB = {"fp32": 60, "fp16": 40}
+POOLS_BY_INDEX = {"segnet": 25}  # untrained: rounding changes which of two nearly equal values is unpooled
+LEAST_INT8_DB = 10  # of the engine against its own quantized graph: a wrong kernel gives less than 6
+
+
+class Compiled:
+    """A network, its graph, and what it says of a frame."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        network = case.network(CLASSES)
+        self.graph = capture(network, case.size)
+        for rewrite in (simplify, fold_batchnorm, activation_before_concat, unpool):
+            rewrite.apply(self.graph)
+        frame_io.apply(self.graph, case.preprocess, case.size, "both")
+        self.frames = frames(case.size)
+        self.logits, self.labels = Reference(network, case.preprocess).run(self.frames[0])
+        self._calibration = calibrate(self.graph, self.frames)
+        self._quantized: dict[int, ir.Model] = {}
+
+    def model(self, precision: str, levels: int) -> ir.Model:
+        if precision != "int8":
+            return self.graph
+        if levels not in self._quantized:
+            self._quantized[levels] = quantize(self.graph, self._calibration, levels)
+        return self._quantized[levels]
+
+    def manifest(self, target: str, precision: str) -> Manifest:
+        labels, logits = (1, *self.case.size), (1, *self.logits.shape)
+        return Manifest(
+            model=ModelEntry(self.case.name, self.case.variant.name, "semantic", 1, 0.1, "", Weights("random:1", "")),
+            target=target, precision=precision, inputs=(TensorSpec("frame", (1, *self.case.size, 3), "uint8"),),
+            outputs=(TensorSpec("labels", labels, "uint8"), TensorSpec("logits", logits, "float32")),
+            preprocess=self.case.preprocess, classes=(), ignore_index=None, files={}, calibration=None, toolchain={},
+            device=None, onnx_sha256="", created="",
+        )  # fmt: skip
+
+
+def frames(size: tuple[int, int], count: int = 4) -> list[NDArray[np.uint8]]:
+    data = open_dataset(f"streets:{count}@{size[0]}x{size[1]}:val")
+    return [data[i].frame for i in range(count)]
+
+
+@pytest.fixture(scope="module", params=cases(), ids=str)
+def compiled(request: pytest.FixtureRequest) -> Compiled:
+    return Compiled(request.param)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("name", _targets.names())
+def test_every_target_sees_what_the_network_sees(
+    compiled: Compiled, name: str, precision: str, tmp_path: Path
+) -> None:
+    target: Any = _targets.load(name, precision)
+    model = compiled.model(precision, target.weight_levels())
+    target.compile(model, precision, tmp_path)
+    manifest, frame = compiled.manifest(name, precision), compiled.frames[0]
+    with Engine(manifest, _runtime(tmp_path, manifest, 2)) as engine:
+        got = engine.run({"frame": frame[None]})
+    assert got["labels"].shape == (1, *compiled.case.size)
+    assert (got["labels"] == got["logits"].argmax(1)).all()
+    if precision == "int8":
+        assert sqnr_db(Exact(model).run(frame[None])["logits"], got["logits"]) >= LEAST_INT8_DB
+    else:
+        least = min(LEAST_DB[precision], POOLS_BY_INDEX.get(compiled.case.name, 60))
+        assert sqnr_db(compiled.logits, got["logits"][0]) >= least
