@@ -35,6 +35,7 @@ from edgeseg.manifest import Manifest
 from edgeseg.progress import Progress, Silent
 from edgeseg.runtimes import Engine, open_artifact
 from edgeseg.runtimes._selftest import selftest
+from edgeseg.runtimes.crf import DenseCrf, refined
 
 LEAST_FRAMES = 30
 # Steady: two consecutive windows' medians within 5 %; a window is at least 5 frames and 0.25 s.
@@ -50,6 +51,7 @@ def bench(
     *,
     seconds: float = 3.0,
     threads: int | None = None,
+    crf: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure ``artifact`` on its golden frame, in a fresh process.
@@ -62,28 +64,29 @@ def bench(
         fps: 1000 / p50, the rate of the typical frame.
         throughput_fps: frames over the whole time of one back-to-back stream; spikes count.
         stages_ms: medians of ``preprocess`` (the feed from the frame: contiguity, batch axis), ``infer``
-            (p50), ``postprocess`` (labels out of the outputs). Resizing, normalisation and argmax are in the
-            graph.
+            (p50), ``postprocess`` (labels or boxes out of the outputs; with ``crf`` DeepLab's fully connected CRF).
+            Resizing, normalisation and argmax are in the graph.
         peak_memory_mb: growth of the peak resident set from before the artifact was opened, the runtime's
             libraries included; None where the system does not tell. MB are 10⁶ bytes.
         size_mb: the vendor's files.
         validity: the stamp, see edgeseg.benchmarks.validity.
 
     Raises:
-        InputError: seconds or threads not positive.
+        InputError: seconds or threads not positive, or a CRF without logits to refine.
         ArtifactError, MissingExtra, CheckFailed: as open_artifact; also when the process dies.
     """
     path = Path(artifact)
     with (progress or Silent()).task(f"bench {path.name}"):
         done = subprocess.run(
-            command(path, seconds, threads), capture_output=True, text=True, env=environment(), check=False
+            command(path, seconds, threads, crf), capture_output=True, text=True, env=environment(), check=False
         )
     return answer(path, done)
 
 
-def command(path: Path, seconds: float, threads: int | None) -> list[str]:
+def command(path: Path, seconds: float, threads: int | None, crf: bool = False) -> list[str]:
     """The command line of ``bench``'s process."""
-    chosen = [] if threads is None else ["--threads", str(threads)]
+    chosen = ["--crf"] if crf else []
+    chosen += [] if threads is None else ["--threads", str(threads)]
     return [sys.executable, "-m", "edgeseg.benchmarks.latency", str(path), "--seconds", str(seconds), *chosen]
 
 
@@ -106,7 +109,7 @@ def answer(path: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]
     return found
 
 
-def measure(artifact: Path, seconds: float, threads: int | None) -> dict[str, Any]:
+def measure(artifact: Path, seconds: float, threads: int | None, crf: bool = False) -> dict[str, Any]:
     """What ``bench`` returns, measured in this process; memory counts from here."""
     if not 0 < seconds < math.inf:
         raise InputError(f"seconds must be positive, not {seconds:g}")
@@ -124,7 +127,7 @@ def measure(artifact: Path, seconds: float, threads: int | None) -> dict[str, An
         after = validity.snapshot()
         peak = memory_mb("VmHWM")
         selftest(engine.run, opened)
-        stages = _stages(engine, golden, durations)
+        stages = _stages(engine, golden, durations, crf)
     stamp = validity.stamp(before, after, durations, steady=warm.steady, threads=threads, toolchain=manifest.toolchain)
     return {
         **figures(durations),
@@ -199,24 +202,19 @@ def figures(durations: Durations) -> dict[str, Any]:
     return {"latency_ms": latency, "fps": 1000 / p50, "throughput_fps": 1000 / mean}
 
 
-def _stages(engine: Engine, golden: dict[str, NDArray[Any]], durations: Durations) -> dict[str, float]:
+def _stages(engine: Engine, golden: dict[str, NDArray[Any]], durations: Durations, crf: bool) -> dict[str, float]:
     frame = golden[engine.manifest.inputs[0].name][0]
     outputs = engine.run(golden)
+    last = partial(refined, DenseCrf(), frame, outputs) if crf else partial(engine.postprocess, outputs)
     before, after = (
         figures(sample(call, STAGE_S, WINDOW_FRAMES))["latency_ms"]["p50"]
-        for call in (partial(_feed, engine.manifest, frame), partial(_labels, outputs))
+        for call in (partial(_feed, engine.manifest, frame), last)
     )
     return {"preprocess": before, "infer": figures(durations)["latency_ms"]["p50"], "postprocess": after}
 
 
 def _feed(manifest: Manifest, frame: NDArray[Any]) -> dict[str, NDArray[Any]]:
     return {manifest.inputs[0].name: np.ascontiguousarray(frame)[None]}
-
-
-def _labels(outputs: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    name = "labels" if "labels" in outputs else next(iter(outputs))
-    first: NDArray[Any] = outputs[name][0]
-    return first.argmax(0).astype(np.uint8) if name == "logits" else first
 
 
 def memory_mb(field: str) -> float | None:
@@ -237,9 +235,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--crf", action="store_true")
     given = parser.parse_args(arguments)
     try:
-        print(json.dumps(measure(given.artifact, given.seconds, given.threads)))
+        print(json.dumps(measure(given.artifact, given.seconds, given.threads, given.crf)))
     except EdgesegError as error:
         print(json.dumps({"error": type(error).__name__, "message": str(error)}))
         return error.exit_status

@@ -17,4 +17,4 @@ __all__ = ["Engine", "open_artifact", "targets"]
 
 def targets() -> list[str]:
     """The names of the targets there are, whether or not their packages are installed."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not (m.name.startswith("_") or m.ispkg))

@@ -17,6 +17,9 @@ from edgeseg.datasets.camvid import CLASSES as CAMVID
 from edgeseg.errors import InputError
 from edgeseg.overlay import label_image
 from edgeseg.spec import ClassSpec
+from tests.test_cityscapes import make_cityscapes
+from tests.test_coco import make_coco
+from tests.test_voc import make_voc
 
 HEIGHT, WIDTH = 6, 8
 CLASSES = (ClassSpec("grass", (0, 200, 0)), ClassSpec("stone", (90, 90, 90)), ClassSpec("unknown", (0, 0, 0)))
@@ -59,8 +62,11 @@ def make_camvid(root: Path, split: str = "val") -> Path:
 
 SPECS: dict[str, Callable[[Path], str]] = {
     "camvid": lambda root: f"camvid:{make_camvid(root)}",
+    "cityscapes": lambda root: f"cityscapes:{make_cityscapes(root)}",
+    "coco": lambda root: f"coco:{make_coco(root)}",
     "folder": lambda root: f"folder:{make_folder(root)}",
     "streets": lambda root: "streets:2@64x96:val",
+    "voc": lambda root: f"voc:{make_voc(root)}",
 }
 
 
@@ -73,10 +79,15 @@ def test_samples_fit_their_classes(kind: str, tmp_path: Path) -> None:
         sample = dataset[i]
         assert sample.frame.dtype == np.uint8
         assert sample.frame.shape[2:] == (3,)
-        assert sample.labels is not None
-        assert sample.labels.dtype == np.uint8
-        assert sample.labels.shape == sample.frame.shape[:2]
-        assert sample.labels.max() < len(dataset.classes)
+        assert sample.labels is not None or sample.boxes is not None
+        if sample.labels is not None:
+            assert sample.labels.dtype == np.uint8
+            assert sample.labels.shape == sample.frame.shape[:2]
+            assert sample.labels[sample.labels != dataset.ignore_index].max() < len(dataset.classes)
+        if sample.boxes is not None and sample.box_classes is not None:
+            assert sample.boxes.shape == (len(sample.box_classes), 4)
+            assert (sample.boxes[:, 2:] > sample.boxes[:, :2]).all()
+            assert ((sample.box_classes >= 0) & (sample.box_classes < len(dataset.classes))).all()
     with pytest.raises(IndexError):
         dataset[len(dataset)]
 
@@ -212,7 +223,7 @@ def test_bad_camvid(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("photos:/tmp", "unknown data kind 'photos'.*camvid, folder, streets"),
+        ("photos:/tmp", f"unknown data kind 'photos'.*{', '.join(kinds())}"),
         ("folder:", "no folder at ''"),
         ("folder:/no/such/place", "no folder at '/no/such/place'"),
         ("camvid:", "no images in 'val'"),

@@ -21,6 +21,7 @@ def bench(
     artifact: Annotated[list[Path], typer.Argument(help="Artifact folders.")],
     seconds: Annotated[float, typer.Option(help="How long to measure each.")] = 3.0,
     threads: Annotated[int | None, typer.Option(help="Threads an engine may use; its own choice by default.")] = None,
+    crf: Annotated[bool, typer.Option("--crf", help="Refine logits by DeepLab's CRF, as the last stage.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure latency, frames per second, memory and size, each engine in a process of its own."""
@@ -28,7 +29,7 @@ def bench(
 
     with progress() as bars:
         runs = [
-            {**identity(path), **latency.bench(path, seconds=seconds, threads=threads, progress=bars)}
+            {**identity(path), **latency.bench(path, seconds=seconds, threads=threads, crf=crf, progress=bars)}
             for path in artifact
         ]
     if json:

@@ -17,13 +17,15 @@ from edgeseg.spec import ClassSpec
 @dataclass(frozen=True)
 class Sample:
     """One image: ``frame`` uint8 H×W×3 RGB; ``labels`` uint8 H×W class ids, or None;
-    ``boxes`` float32 N×4 (x0 y0 x1 y1, pixels) with ``box_classes`` int32 N, or None."""
+    ``boxes`` float32 N×4 (x0 y0 x1 y1, pixels) with ``box_classes`` int32 N, or None; ``crowd`` bool N marks
+    the boxes that stand for a group, which neither hits nor misses are counted in."""
 
     name: str
     frame: NDArray[np.uint8]
     labels: NDArray[np.uint8] | None = None
     boxes: NDArray[np.float32] | None = None
     box_classes: NDArray[np.int32] | None = None
+    crowd: NDArray[np.bool_] | None = None
 
 
 class Dataset(Protocol):
