@@ -5,10 +5,16 @@ SUITABLE := import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3; do \
 	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: demo test check clean
+.PHONY: demo matrix test check clean
 
 demo: $(READY)
 	$(VENV)/bin/edgeseg demo --out demo
+
+# Every network on every target in every precision, at its own size: an hour or two on two cores; goes on where it was.
+NETWORKS := unet fcn segnet deeplab deeplabv2 deeplabv3 enet pspnet psanet espnet liteseg efficientdet
+matrix: $(READY)
+	-$(VENV)/bin/edgeseg matrix $(NETWORKS) --data streets:4@240x320:val --calibration streets:8@240x320:train --out matrix
+	$(VENV)/bin/python -m edgeseg.benchmarks.matrix_table matrix/results.json README.md docs/matrix.md
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
@@ -20,7 +26,7 @@ check: $(READY)
 	$(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist demo matrix *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "edgeseg needs Python 3.10, 3.11 or 3.12 with venv; or say make PYTHON=/path/to/python3" >&2; exit 2; }

@@ -1,0 +1,156 @@
+"""Networks × targets × precisions: each cell built, held to PyTorch and timed; one file a cell, written whole.
+
+A run that was stopped goes on where it was: a cell whose file is there is not measured again. What fails is a
+cell too, with its reason, and stops nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeseg.artifact import load
+from edgeseg.benchmarks import latency, parity
+from edgeseg.benchmarks.logits import sqnr
+from edgeseg.datasets import Dataset, open_dataset
+from edgeseg.errors import EdgesegError, MissingExtra
+from edgeseg.export import BuildRequest, build
+from edgeseg.models import spec
+from edgeseg.models._weights import PACKAGED
+from edgeseg.progress import Progress, Silent
+
+Run = dict[str, Any]
+LEAST_DB = {"fp32": 60.0, "fp16": 40.0}  # on logits; int8 is judged by the task's metric
+UNTRAINED = "random:1"
+
+
+@dataclass(frozen=True)
+class MatrixRequest:
+    """``models`` as NAME or NAME:VARIANT; networks without packaged weights take random ones. ``data`` is what
+    engines are compared on (``limit`` frames), ``calibration`` what int8 is calibrated on."""
+
+    models: tuple[str, ...]
+    targets: tuple[str, ...]
+    precisions: tuple[str, ...]
+    data: str
+    calibration: str
+    out: Path
+    size: tuple[int, int] | None = None
+    limit: int | None = None
+    seconds: float = 3.0
+
+
+def run_matrix(request: MatrixRequest, progress: Progress | None = None) -> list[Run]:
+    """The runs of all cells, in the order of the request.
+
+    Raises:
+        InputError: an unknown model, or data that does not open.
+    """
+    bars, dataset = progress or Silent(), open_dataset(request.data)
+    for model in request.models:
+        spec(model.partition(":")[0])
+    runs: list[Run] = []
+    with bars.task("matrix", len(request.models)) as done:
+        for model in request.models:
+            runs += _Row(request, model, dataset, bars).run()
+            done()
+    return runs
+
+
+class _Row:
+    """One network."""
+
+    def __init__(self, request: MatrixRequest, model: str, dataset: Dataset, bars: Progress) -> None:
+        self.request, self.dataset, self.bars = request, dataset, bars
+        self.model, _, self.variant = model.partition(":")
+        self.trained = any(PACKAGED.glob(f"{self.model}-*.safetensors")) and not self.variant
+        self.answers = parity.Answers()
+
+    def run(self) -> Iterator[Run]:
+        wanted = [(t, p) for t in self.request.targets for p in self.request.precisions]
+        missing = [cell for cell in wanted if not self._file(*cell).is_file()]
+        paths = self._build(missing)
+        for cell in missing:
+            found = paths[cell]
+            self._keep(cell, {"error": found} if isinstance(found, str) else self._measured(found, cell[1]))
+        for cell in wanted:
+            yield json.loads(self._file(*cell).read_text(encoding="utf-8"))
+
+    def _build(self, cells: list[tuple[str, str]]) -> dict[tuple[str, str], Path | str]:
+        """Each cell's artifact, or why there is none. All in one go, which captures once; where that fails, one by
+        one, so that a failure is its own cell's."""
+        try:
+            if len(cells) == len(self.request.targets) * len(self.request.precisions):
+                return dict(
+                    zip(
+                        cells,
+                        build(self._request(self.request.targets, self.request.precisions), self.bars),
+                        strict=True,
+                    )
+                )
+        except MissingExtra:
+            raise
+        except Exception:  # whatever a vendor's compiler raises: found again below, by cell
+            pass
+        found: dict[tuple[str, str], Path | str] = {}
+        for target, precision in cells:
+            try:
+                found[target, precision] = build(self._request((target,), (precision,)), self.bars)[0]
+            except Exception as error:
+                found[target, precision] = _reason(error)
+        return found
+
+    def _request(self, targets: tuple[str, ...], precisions: tuple[str, ...]) -> BuildRequest:
+        request = BuildRequest(
+            model=self.model, variant=self.variant or None, size=self.request.size, targets=targets,
+            precisions=precisions, data=self.request.calibration, out=self.request.out / "artifacts",
+        )  # fmt: skip
+        return request if self.trained else replace(request, weights=UNTRAINED, classes=len(self.dataset.classes))
+
+    def _measured(self, path: Path, precision: str) -> Run:
+        try:
+            found = parity.check(
+                path, self.dataset, limit=self.request.limit, progress=self.bars, answers=self.answers
+            ).to_json()
+            found["sqnr_db"] = sqnr(path, self.dataset)
+            if precision in LEAST_DB:
+                found["passed"] = found["sqnr_db"] >= LEAST_DB[precision]
+            elif not self.trained:
+                found["passed"] = None
+            if not self.trained:
+                found = _without_scores(found)
+            manifest = load(path).manifest
+            about = {"trained": self.trained, "frame": list(manifest.frame), "artifact": str(path)}
+            return {**about, "parity": found, **latency.bench(path, seconds=self.request.seconds, progress=self.bars)}
+        except Exception as error:
+            return {"artifact": str(path), "error": _reason(error)}
+
+    def _file(self, target: str, precision: str) -> Path:
+        name = "-".join(part for part in (self.model, self.variant, target, precision) if part)
+        return self.request.out / "cells" / f"{name}.json"
+
+    def _keep(self, cell: tuple[str, str], run: Run) -> None:
+        path = self._file(*cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        identity = {"model": self.model, "variant": self.variant, "target": cell[0], "precision": cell[1]}
+        part.write_text(json.dumps({**identity, **run}, indent=1), encoding="utf-8")
+        part.replace(path)
+
+
+def _without_scores(found: Run) -> Run:
+    """What untrained weights score on the task means nothing."""
+    kept = {k: v for k, v in found.items() if k not in ("metric", "reference", "engine", "drop", "per_class")}
+    for part in ("quantization", "engine_error"):
+        if part in kept:
+            kept[part] = {"agreement": kept[part]["agreement"]}
+    return kept
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().splitlines() or [type(error).__name__]
+    return text[0] if isinstance(error, EdgesegError) else f"{type(error).__name__}: {text[0]}"
