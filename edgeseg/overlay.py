@@ -1,4 +1,4 @@
-"""Label maps drawn in their classes' colours."""
+"""Label maps and boxes drawn in their classes' colours."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from edgeseg.boxes import Detections
 from edgeseg.spec import ClassSpec
 
 GOLDEN_RATIO = 0.6180339887
+SURE = 0.3  # the score from which an object is drawn
+NOTHING = 255
 
 
 def distinct_color(index: int) -> tuple[int, int, int]:
@@ -47,3 +50,41 @@ def label_image(labels: NDArray[np.uint8], classes: Sequence[ClassSpec]) -> Imag
     image = Image.fromarray(labels).convert("L")
     image.putpalette(_palette(classes).tobytes())
     return image
+
+
+def outlines(boxes: NDArray[np.float32], classes: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The outlines of ``boxes`` N×4, the first on top, as a map of class ids uint8 H×W of ``size``; ``NOTHING``
+    elsewhere."""
+    image = Image.new("L", (size[1], size[0]), NOTHING)
+    pen = ImageDraw.Draw(image)
+    for box, kind in reversed(list(zip(_corners(boxes), classes.tolist(), strict=True))):
+        pen.rectangle(box, outline=kind, width=_line(size))
+    return np.asarray(image)
+
+
+def draw_boxes(
+    frame: NDArray[np.uint8], found: Detections, classes: Sequence[ClassSpec], least: float = SURE
+) -> NDArray[np.uint8]:
+    """The objects of a score of ``least`` and over, with class and score, on ``frame`` uint8 H×W×3 RGB → the same."""
+    image = Image.fromarray(frame)
+    pen, width = ImageDraw.Draw(image), _line(frame.shape[:2])
+    sure = np.flatnonzero(found.scores[: found.count] >= least)[::-1]  # the best on top
+    corners, kinds, scores = _corners(found.boxes[sure]), found.classes[sure].tolist(), found.scores[sure].tolist()
+    for box, kind, score in zip(corners, kinds, scores, strict=True):
+        pen.rectangle(box, outline=classes[kind].color, width=width)
+        tag = f" {classes[kind].name} {score:.2f} "
+        around = pen.textbbox((box[0], box[1]), tag, anchor="lb" if box[1] > 12 else "lt")
+        pen.rectangle(around, fill=classes[kind].color)
+        pen.text(around[:2], tag, fill=(0, 0, 0), anchor="lt")
+    return np.asarray(image)
+
+
+def _corners(boxes: NDArray[np.float32]) -> list[tuple[int, int, int, int]]:
+    """First and last pixels x0 y0 x1 y1; a box is never less than a pixel."""
+    low = np.floor(boxes[:, :2]).astype(int)
+    high = np.maximum(np.ceil(boxes[:, 2:]).astype(int) - 1, low)
+    return [(x0, y0, x1, y1) for (x0, y0), (x1, y1) in zip(low.tolist(), high.tolist(), strict=True)]
+
+
+def _line(size: tuple[int, ...]) -> int:
+    return max(1, round(min(size[:2]) / 200))

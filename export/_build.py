@@ -23,18 +23,16 @@ from edgeseg.datasets import Dataset, open_dataset
 from edgeseg.errors import CheckFailed, InputError
 from edgeseg.export import _targets
 from edgeseg.export._exact import run_exactly
+from edgeseg.export._tasks import TASKS, Tensors
 from edgeseg.export.capture import capture
-from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, simplify, unpool
+from edgeseg.export.passes import activation_before_concat, fold_batchnorm, simplify, unpool
 from edgeseg.export.quantize.calibrate import Calibration, calibrate
 from edgeseg.export.quantize.qdq import quantize
-from edgeseg.images import resize_frame
 from edgeseg.manifest import Manifest
-from edgeseg.models._reference import Reference
 from edgeseg.progress import Progress, Silent
-from edgeseg.spec import OUTPUTS, PRECISIONS, ClassSpec, Preprocess, TensorSpec
+from edgeseg.spec import OUTPUTS, PRECISIONS, ClassSpec, TensorSpec
 
 ONNX_FOLDER = "onnx"
-Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class _Build:
                 f"{self.network.spec.title} takes sizes that are multiples of {stride}, not {_by(self.size)}:"
                 f" give --size, and --frame for the camera's own {_by(self.frame)}"
             )
-        self.preprocess = Preprocess(self.size, v.mean, v.std, v.order)
+        self.task, self.preprocess = TASKS[self.network.spec.task], v.preprocess(self.size)
         self.entry = self.network.entry(self.size)
         self.classes, self.ignore_index = _classes(request, self.network.classes, self.dataset)
 
@@ -95,8 +93,7 @@ class _Build:
         with self.progress.task("capture and rewrite"):
             graph = self._graph()
         golden = self._golden_frame()
-        logits, labels = Reference(self.network.module, self.preprocess).run(golden)
-        exact: Tensors = {"frame": golden[None], "logits": logits[None], "labels": labels[None]}
+        exact = {"frame": golden[None], **self.task.answers(self.network, self.preprocess, golden)}
         calibration = self._calibration(graph) if "int8" in self.request.precisions else None
         quantized: dict[int, tuple[ir.Model, Tensors]] = {}
         for name, precision, target in self.targets:
@@ -111,10 +108,10 @@ class _Build:
                 yield self._artifact(name, precision, target, model, expected, calibration)
 
     def _graph(self) -> ir.Model:
-        graph = capture(self.network.module, self.size)
+        graph = capture(self.network.module, self.size, outputs=self.task.outputs)
         for rewrite in (simplify, fold_batchnorm, activation_before_concat, unpool):
             rewrite.apply(graph)
-        frame_io.apply(graph, self.preprocess, self.frame, self.request.output)
+        self.task.ends(graph, self.preprocess, self.frame, self.request.output)
         return graph
 
     def _quantize(
@@ -125,13 +122,13 @@ class _Build:
 
     def _golden_frame(self) -> NDArray[np.uint8]:
         dataset = self.dataset or open_dataset(f"streets:1@{_by(self.frame)}")
-        return resize_frame(dataset[0].frame, self.frame)
+        return self.task.fit(dataset[0].frame, self.frame, self.preprocess)
 
     def _calibration(self, graph: ir.Model) -> Calibration:
         assert self.dataset is not None
         count = min(self.request.calib_images, len(self.dataset))
         picked = np.linspace(0, len(self.dataset) - 1, count).round().astype(int)
-        frames = (resize_frame(self.dataset[int(i)].frame, self.frame) for i in picked)
+        frames = (self.task.fit(self.dataset[int(i)].frame, self.frame, self.preprocess) for i in picked)
         with self.progress.task("calibrate", count) as done:
             return calibrate(graph, frames, done=done)
 
@@ -161,6 +158,7 @@ class _Build:
                 device=None,
                 onnx_sha256=digest,
                 created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                detection=self.task.detection(self.network.variant),
             )
             (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
             _selfcheck(folder, path.name)

@@ -19,14 +19,17 @@ from onnxscript import opset18 as op
 OPSET = 18
 
 
-def capture(network: torch.nn.Module, size: tuple[int, int], whole_unpool: bool = True) -> ir.Model:
-    """Trace ``network`` at a static input 1×3×H×W, float32, into ONNX (``x`` → ``logits``).
+def capture(
+    network: torch.nn.Module, size: tuple[int, int], whole_unpool: bool = True, outputs: tuple[str, ...] = ("logits",)
+) -> ir.Model:
+    """Trace ``network`` at a static input 1×3×H×W, float32, into ONNX (``x`` → ``outputs``).
 
     Without ``whole_unpool`` unpooling is what the exporter makes of it, to compare with.
     """
     whole: dict[Callable[..., Any], Callable[..., Any]] = {
         torch.ops.aten.max_unpool2d.default: _max_unpool,
         torch.ops.aten.max_pool2d_with_indices.default: _max_pool,
+        torch.ops.aten.max_pool2d.default: _max_pool_alone,
     }
     example = torch.zeros(1, 3, *size)
     with _quiet():
@@ -36,7 +39,7 @@ def capture(network: torch.nn.Module, size: tuple[int, int], whole_unpool: bool 
             dynamo=True,
             opset_version=OPSET,
             input_names=["x"],
-            output_names=["logits"],
+            output_names=list(outputs),
             custom_translation_table=whole if whole_unpool else None,
             verbose=False,
         )
@@ -53,14 +56,30 @@ def _max_pool(
     dilation: Sequence[int] = (1, 1),
     ceil_mode: bool = False,
 ) -> Any:
+    strides = list(stride or kernel_size)
+    windows = zip(x.shape[-2:], kernel_size, strides, padding, dilation, strict=True)
+    beyond = [_beyond(int(n), d * (k - 1) + 1, s, p) if ceil_mode else 0 for n, k, s, p, d in windows]
     return op.MaxPool(
         x,
         kernel_shape=list(kernel_size),
-        strides=list(stride or kernel_size),
-        pads=[*padding, *padding],
+        strides=strides,
+        pads=[*padding, *(p + b for p, b in zip(padding, beyond, strict=True))],
         dilations=list(dilation),
-        ceil_mode=int(ceil_mode),
     )
+
+
+def _max_pool_alone(x: Any, *arguments: Any, **named: Any) -> Any:
+    values, _ = _max_pool(x, *arguments, **named)
+    return values
+
+
+def _beyond(length: int, window: int, stride: int, pad: int) -> int:
+    """How far past its padding torch's last window reaches in ceil_mode: pads that every engine takes, where a
+    rounding mode with a map smaller than the window is refused."""
+    count = -(-(length + 2 * pad - window) // stride) + 1
+    if (count - 1) * stride >= length + pad:  # a window must begin inside
+        count -= 1
+    return max(0, (count - 1) * stride + window - length - 2 * pad)
 
 
 def _max_unpool(x: Any, indices: Any, output_size: Sequence[int]) -> Any:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifact import load
+from edgeseg.boxes import Detections
 from edgeseg.errors import ArtifactError, InputError
 from edgeseg.manifest import Manifest
+from edgeseg.runtimes._detect import Detector
 from edgeseg.runtimes._runtime import Feeds, Outputs, Runtime, check_feeds
 from edgeseg.runtimes._selftest import selftest as run_selftest
 
@@ -48,12 +52,32 @@ def _runtime(folder: Path, manifest: Manifest, threads: int | None) -> Runtime:
     return runtime
 
 
+def _labels(outputs: Outputs) -> NDArray[np.uint8]:
+    """The first frame's label map."""
+    if "labels" in outputs:
+        labels: NDArray[np.uint8] = outputs["labels"][0]
+        return labels
+    best: NDArray[np.uint8] = outputs["logits"][0].argmax(0).astype(np.uint8)
+    return best
+
+
+POSTPROCESS: dict[str, Callable[[Manifest], Callable[[Outputs], Any]]] = {
+    "semantic": lambda manifest: _labels,
+    "detection": lambda manifest: Detector(manifest).detect,
+}
+
+
 class Engine:
-    """Frames in, answers out. Safe to call from several threads; a context manager."""
+    """Frames in, answers out. Safe to call from several threads; a context manager.
+
+    ``postprocess`` is what ``segment`` and ``detect`` do with the outputs of ``run``."""
 
     def __init__(self, manifest: Manifest, runtime: Runtime) -> None:
         self.manifest = manifest
         self._runtime = runtime
+        if manifest.model.task not in POSTPROCESS:
+            raise ArtifactError(f"this artifact's task is '{manifest.model.task}', unknown to this edgeseg: update it")
+        self.postprocess: Callable[[Outputs], Any] = POSTPROCESS[manifest.model.task](manifest)
 
     def run(self, feeds: Feeds) -> Outputs:
         """The raw call: named tensors in, named tensors out, as the manifest's ``inputs`` and ``outputs`` say.
@@ -72,15 +96,26 @@ class Engine:
         """
         if self.manifest.model.task != "semantic":
             raise InputError(f"this artifact's task is '{self.manifest.model.task}', not segmentation")
+        labels: NDArray[np.uint8] = self.postprocess(self._frame(frame))
+        return labels
+
+    def detect(self, frame: NDArray[np.uint8]) -> Detections:
+        """The objects on one ``frame`` uint8 H×W×3, of the artifact's frame size: boxes float32 K×4 (x0 y0 x1 y1,
+        frame pixels), scores float32 K, classes int32 K, best first, of which the first ``count`` hold.
+
+        Raises:
+            InputError: a frame of another shape or dtype, or an artifact that does not detect.
+        """
+        if self.manifest.model.task != "detection":
+            raise InputError(f"this artifact's task is '{self.manifest.model.task}', not detection")
+        found: Detections = self.postprocess(self._frame(frame))
+        return found
+
+    def _frame(self, frame: NDArray[np.uint8]) -> Outputs:
         height, width = self.manifest.frame
         if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
             raise InputError(f"a frame must be uint8 [{height}, {width}, 3], got {frame.dtype} {list(frame.shape)}")
-        outputs = self._runtime.run({self.manifest.inputs[0].name: frame[None]})
-        if "labels" in outputs:
-            labels: NDArray[np.uint8] = outputs["labels"][0]
-            return labels
-        best: NDArray[np.uint8] = outputs["logits"][0].argmax(0).astype(np.uint8)
-        return best
+        return self._runtime.run({self.manifest.inputs[0].name: frame[None]})
 
     def close(self) -> None:
         """Release the engine; idempotent."""

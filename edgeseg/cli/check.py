@@ -12,8 +12,9 @@ from edgeseg.cli._progress import progress
 from edgeseg.cli._runs import identity
 from edgeseg.errors import CheckFailed
 
+METRICS = {"miou": "mIoU", "map": "AP"}
 COLUMNS = (
-    "artifact", "images", "mIoU\nPyTorch", "mIoU\nengine", "drop", "agreement\n%", "SQNR\ndB",
+    "artifact", "images", "{0}\nPyTorch", "{0}\nengine", "drop", "agreement\n%", "SQNR\ndB",
     "quantization\nloss", "engine\nerror", "gate",
 )  # fmt: skip
 
@@ -43,7 +44,9 @@ def check(
     if json:
         print_json(runs=runs)
     else:
-        print_table(f"Parity on {data}, mIoU and losses in points", COLUMNS, map(_row, runs))
+        metric = " or ".join(sorted({METRICS[run["parity"]["metric"]] for run in runs}))
+        columns = [column.format(metric) for column in COLUMNS]
+        print_table(f"Parity on {data}, {metric} and losses in points", columns, map(_row, runs))
     if failed := [run["artifact"] for run in runs if not run["parity"]["passed"]]:
         raise CheckFailed(f"{len(failed)} of {len(runs)} artifacts over the gate: {', '.join(failed)}")
 
