@@ -75,9 +75,7 @@ def compiled(request: pytest.FixtureRequest) -> Compiled:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("name", _targets.names())
-def test_every_target_sees_what_the_network_sees(
-    compiled: Compiled, name: str, precision: str, tmp_path: Path
-) -> None:
+def test_every_target_sees_what_the_network_sees(compiled: Compiled, name: str, precision: str, tmp_path: Path) -> None:
     target: Any = _targets.load(name, precision)
     model = compiled.model(precision, target.weight_levels())
     target.compile(model, precision, tmp_path)
