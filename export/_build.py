@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from edgeseg import __version__, models
 from edgeseg.artifact import entries, whole_folder, write_golden
 from edgeseg.datasets import Dataset, open_dataset
-from edgeseg.errors import CheckFailed, InputError
+from edgeseg.errors import InputError
 from edgeseg.export import _targets
 from edgeseg.export._exact import run_exactly
 from edgeseg.export._tasks import TASKS, Tensors
@@ -30,6 +28,7 @@ from edgeseg.export.quantize.calibrate import Calibration, calibrate
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.manifest import Manifest
 from edgeseg.progress import Progress, Silent
+from edgeseg.selfcheck import selfcheck
 from edgeseg.spec import OUTPUTS, PRECISIONS, ClassSpec, TensorSpec
 
 ONNX_FOLDER = "onnx"
@@ -72,7 +71,7 @@ class _Build:
     def __init__(self, request: BuildRequest, progress: Progress) -> None:
         self.request, self.progress = request, progress
         _validate(request)
-        self.targets = [(t, p, _targets.load(t, p)) for t in request.targets for p in request.precisions]
+        self.targets = self._load_targets()
         self.dataset = open_dataset(request.data) if request.data else None
         count = len(request.classes) if isinstance(request.classes, tuple) else request.classes
         self.network = models.load(request.model, request.weights, request.variant, count)
@@ -88,6 +87,9 @@ class _Build:
         self.task, self.preprocess = TASKS[self.network.spec.task], v.preprocess(self.size)
         self.entry = self.network.entry(self.size)
         self.classes, self.ignore_index = _classes(request, self.network.classes, self.dataset)
+
+    def _load_targets(self) -> list[tuple[str, str, _targets.Target]]:
+        return [(t, p, _targets.load(t, p)) for t in self.request.targets for p in self.request.precisions]
 
     def run(self) -> Iterator[Path]:
         with self.progress.task("capture and rewrite"):
@@ -136,39 +138,53 @@ class _Build:
         self, name: str, precision: str, target: _targets.Target, model: ir.Model,
         expected: Tensors, calibration: Calibration | None,
     ) -> Path:  # fmt: skip
-        outputs = [str(o.name) for o in model.graph.outputs]
         onnx_bytes = ir.to_proto(model).SerializeToString(deterministic=True)
         digest = hashlib.sha256(onnx_bytes).hexdigest()
         path = self.request.out / self._folder(name, precision)
         with whole_folder(path) as folder:
             files = target.compile(model, precision, folder)
-            files.append(write_golden(folder, {k: v for k, v in expected.items() if k in ("frame", *outputs)}))
-            manifest = Manifest(
-                model=self.entry,
-                target=name,
-                precision=precision,
-                inputs=(TensorSpec("frame", (1, *self.frame, 3), "uint8"),),
-                outputs=tuple(TensorSpec(k, expected[k].shape, str(expected[k].dtype)) for k in outputs),
-                preprocess=self.preprocess,
-                classes=self.classes,
-                ignore_index=self.ignore_index,
-                files=entries(folder, files),
-                calibration=_calibration_entry(calibration, target) if precision == "int8" else None,
-                toolchain={"edgeseg": __version__, "torch": version("torch"), **target.toolchain()},
-                device=None,
-                onnx_sha256=digest,
-                created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                detection=self.task.detection(self.network.variant),
-            )
-            (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
-            _selfcheck(folder, path.name)
+            manifest = self._manifest(name, precision, target, model, expected, calibration, digest)
+            _write(folder, manifest, files, expected)
+            selfcheck(folder, path.name)
         _keep_onnx(self.request.out / ONNX_FOLDER, digest, onnx_bytes)
         return path
+
+    def _manifest(
+        self, name: str, precision: str, target: _targets.Target, model: ir.Model,
+        expected: Tensors, calibration: Calibration | None, digest: str,
+    ) -> Manifest:  # fmt: skip
+        """All but the files."""
+        outputs = [str(o.name) for o in model.graph.outputs]
+        return Manifest(
+            model=self.entry,
+            target=name,
+            precision=precision,
+            inputs=(TensorSpec("frame", (1, *self.frame, 3), "uint8"),),
+            outputs=tuple(TensorSpec(k, expected[k].shape, str(expected[k].dtype)) for k in outputs),
+            preprocess=self.preprocess,
+            classes=self.classes,
+            ignore_index=self.ignore_index,
+            files={},
+            calibration=_calibration_entry(calibration, target) if precision == "int8" else None,
+            toolchain={"edgeseg": __version__, "torch": version("torch"), **target.toolchain()},
+            device=None,
+            onnx_sha256=digest,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            detection=self.task.detection(self.network.variant),
+        )
 
     def _folder(self, target: str, precision: str) -> str:
         spec, variant = self.network.spec, self.network.variant.name
         middle = "" if variant == spec.variants[0].name else f"-{variant}"
         return f"{spec.name}{middle}-{_by(self.frame)}-{target}-{precision}"
+
+
+def _write(folder: Path, manifest: Manifest, files: list[str], expected: Tensors) -> None:
+    """The golden tensors, and the manifest with ``files`` and them."""
+    names = {"frame", *(spec.name for spec in manifest.outputs)}
+    golden = write_golden(folder, {k: v for k, v in expected.items() if k in names})
+    manifest = replace(manifest, files=entries(folder, [*files, golden]))
+    (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
 
 
 def _validate(request: BuildRequest) -> None:
@@ -204,16 +220,6 @@ def _calibration_entry(calibration: Calibration | None, target: _targets.Target)
         "weight_levels": target.weight_levels(),
         "parts": calibration.parts,
     }
-
-
-def _selfcheck(folder: Path, name: str) -> None:
-    """In a fresh process, as the artifact's users will open it: a crash of the vendor's code is a failure too."""
-    path = os.pathsep.join(p for p in sys.path if p)
-    command = [sys.executable, "-m", "edgeseg.runtimes", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
-        raise CheckFailed(f"{name} failed its self-check and was not kept: {reason}")
 
 
 def _keep_onnx(folder: Path, digest: str, content: bytes) -> None:

@@ -1,0 +1,35 @@
+"""The line with which NVIDIA's own tool builds a ticket's engine, where a board has no Python packages.
+
+Flags as the sources of each release's trtexec read them (github.com/NVIDIA/TensorRT, samples/common/sampleOptions.cpp):
+``--fp16``, ``--int8`` and ``--calib`` until 10.x and gone in 11; ``--buildOnly`` until 8.6, where ``--skipInference``
+came; ``--memPoolSize`` since 8.4, its numbers in MiB.
+"""
+
+from __future__ import annotations
+
+from edgeseg.ticket import MIB, ONNX, PLAN, TIMING_CACHE, Ticket
+
+TRTEXEC = "/usr/src/tensorrt/bin/trtexec"  # where JetPack's packages put it
+STRONGLY_TYPED, SKIP_INFERENCE = (11, 0), (8, 6)
+
+
+def line(ticket: Ticket, precision: str) -> str:
+    """The command, to be run in the bundle's folder; it writes the plan there."""
+    build_only = "--skipInference" if ticket.generation >= SKIP_INFERENCE else "--buildOnly"
+    options = [
+        f"--onnx={ONNX}",
+        f"--saveEngine={PLAN}",
+        f"--memPoolSize=workspace:{ticket.workspace // MIB}",
+        f"--timingCacheFile={TIMING_CACHE}",
+        build_only,
+        *(_precision(ticket, precision) if ticket.generation < STRONGLY_TYPED else []),
+        *(["--noTF32"] if precision == "fp32" else []),
+    ]
+    if ticket.dla_core is not None:
+        options += [f"--useDLACore={ticket.dla_core}", "--allowGPUFallback"]
+    return " ".join([TRTEXEC, *options])
+
+
+def _precision(ticket: Ticket, precision: str) -> list[str]:
+    flags = {"fp32": [], "fp16": ["--fp16"], "int8": ["--int8", "--fp16"]}[precision]
+    return [*flags, f"--calib={ticket.calibration_cache}"] if ticket.calibration_cache else flags
