@@ -22,6 +22,10 @@ class ArtifactError(EdgesegError):
     """An artifact folder is incomplete, altered, or of a schema that this version does not read."""
 
 
+class DeviceError(EdgesegError):
+    """The device, its driver or its memory is missing, or failed while the engine ran."""
+
+
 class CheckFailed(EdgesegError):
     """A parity gate or a self-test did not hold."""
 
