@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,19 +21,22 @@ from edgeseg.runtimes._runtime import Feeds, Outputs, Runtime, check_feeds
 from edgeseg.runtimes._selftest import selftest as run_selftest
 
 
-def open_artifact(path: str | Path, *, selftest: bool = True, threads: int | None = None) -> Engine:
+def open_artifact(path: str | Path, *, selftest: bool = True, threads: int | None = None, **options: Any) -> Engine:
     """Open the artifact folder at ``path`` on this machine.
 
     Verifies the files' hashes, loads the target's runtime with ``threads`` threads (None: the target's own
-    choice) and, unless ``selftest`` is False, runs the golden frame and compares its outputs.
+    choice) and the target's own ``options`` (TensorRT: ``device``, ``cuda_graph``) and, unless ``selftest`` is False,
+    runs the golden frame and compares its outputs.
 
     Raises:
         ArtifactError: not an artifact, altered, of a newer schema, or of a target unknown here.
+        InputError: an option that the target does not have.
         MissingExtra: the target's package is not installed.
+        DeviceError: the target's device is missing, too full, or failed.
         CheckFailed: the golden outputs were not met.
     """
     artifact = load(path)
-    engine = Engine(artifact.manifest, _runtime(artifact.path, artifact.manifest, threads))
+    engine = Engine(artifact.manifest, _runtime(artifact.path, artifact.manifest, threads, **options))
     if selftest:
         try:
             run_selftest(engine.run, artifact)
@@ -42,13 +46,15 @@ def open_artifact(path: str | Path, *, selftest: bool = True, threads: int | Non
     return engine
 
 
-def _runtime(folder: Path, manifest: Manifest, threads: int | None) -> Runtime:
+def _runtime(folder: Path, manifest: Manifest, threads: int | None, **options: Any) -> Runtime:
     from edgeseg.runtimes import targets
 
     if manifest.target not in targets():
         raise ArtifactError(f"{folder} is for target '{manifest.target}'; this edgeseg runs {', '.join(targets())}")
     module = importlib.import_module(f"edgeseg.runtimes.{manifest.target}")
-    runtime: Runtime = module.Runtime(folder, manifest, threads)
+    if unknown := sorted(options.keys() - inspect.signature(module.Runtime).parameters.keys()):
+        raise InputError(f"target {manifest.target} has no option {', '.join(unknown)}")
+    runtime: Runtime = module.Runtime(folder, manifest, threads, **options)
     return runtime
 
 
@@ -85,8 +91,24 @@ class Engine:
         Raises:
             InputError: a feed of another name, shape or dtype.
         """
-        check_feeds(feeds, self.manifest.inputs)
+        check_feeds(feeds, self.manifest.inputs, numpy_only=not hasattr(self._runtime, "run_device"))
         return self._runtime.run(feeds)
+
+    def run_device(
+        self, feeds: Mapping[str, Any], *, stream: Any = None, out: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """``run`` with outputs that stay on the GPU, where the target has one (docs/tensorrt-runtime.md).
+
+        Raises:
+            InputError: a feed, ``stream`` or ``out`` that does not fit, or a target that has none.
+            DeviceError: the GPU failed, or its memory is full.
+        """
+        run = getattr(self._runtime, "run_device", None)
+        if run is None:
+            raise InputError(f"target {self.manifest.target} has no arrays on a device: use run")
+        check_feeds(feeds, self.manifest.inputs, numpy_only=False)
+        outputs: dict[str, Any] = run(feeds, stream=stream, out=out)
+        return outputs
 
     def segment(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class ids uint8 H×W of one ``frame`` uint8 H×W×3, of the artifact's frame size.
