@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg import ticket
 from edgeseg.artifact import load
 from edgeseg.boxes import Detections
 from edgeseg.errors import ArtifactError, InputError
@@ -29,13 +30,18 @@ def open_artifact(path: str | Path, *, selftest: bool = True, threads: int | Non
     runs the golden frame and compares its outputs.
 
     Raises:
-        ArtifactError: not an artifact, altered, of a newer schema, or of a target unknown here.
+        ArtifactError: not an artifact, a build ticket, altered, of a newer schema, or of a target unknown here.
         InputError: an option that the target does not have.
         MissingExtra: the target's package is not installed.
         DeviceError: the target's device is missing, too full, or failed.
         CheckFailed: the golden outputs were not met.
     """
     artifact = load(path)
+    if ticket.is_ticket(artifact.manifest):
+        board = ticket.read(artifact.manifest).board
+        raise ArtifactError(
+            f"{path} is a build ticket, no engine yet: run edgeseg finish {path} on its board ({board})"
+        )
     engine = Engine(artifact.manifest, _runtime(artifact.path, artifact.manifest, threads, **options))
     if selftest:
         try:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from edgeseg import __version__
-from edgeseg.cli import bench, build, check, demo, doctor, matrix, models, run, train, verify
+from edgeseg.cli import bench, build, check, demo, doctor, finish, matrix, models, run, train, verify
 from edgeseg.cli._errors import explain
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -29,6 +29,7 @@ app.command("bench")(bench.bench)
 app.command("matrix")(matrix.matrix)
 app.command("run")(run.run)
 app.command("train")(train.train)
+app.command("finish")(finish.finish)
 app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
 

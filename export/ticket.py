@@ -1,0 +1,177 @@
+"""A build ticket: all of a TensorRT build that needs no GPU, in a folder that a Jetson turns into an engine.
+
+TensorRT makes engines for the GPU it runs on. So a machine without one prepares the graph in the form that the board's
+TensorRT reads, the golden outputs and the scales; ``edgeseg finish`` does the rest on the board.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import onnx_ir as ir
+
+from edgeseg import boards
+from edgeseg.artifact import whole_folder
+from edgeseg.boards import Board, JetPack
+from edgeseg.errors import InputError
+from edgeseg.export import _memory, _targets, trtexec
+from edgeseg.export._build import ONNX_FOLDER, BuildRequest, _Build, _keep_onnx, _write
+from edgeseg.export._tasks import Tensors
+from edgeseg.export.quantize.calibrate import Calibration
+from edgeseg.progress import Progress, Silent
+from edgeseg.spec import PRECISIONS
+from edgeseg.ticket import CACHE, MIB, ONNX, PLAN, Ticket, write
+
+TARGET = "tensorrt"
+WORKSPACE = 512 * MIB
+README = "README.txt"
+STRONGLY_TYPED = (11, 0)  # from here on scales stand in the graph for DLA too
+PYTHON = (3, 10)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an engine is to run: a DLA core, or the GPU."""
+
+    board: Board
+    jetpack: JetPack
+    dla_core: int | None
+
+    @property
+    def cached_scales(self) -> bool:
+        """Whether int8 scales go into a calibration cache: DLA reads none from the graph before TensorRT 11."""
+        return self.dla_core is not None and self.jetpack.generation < STRONGLY_TYPED
+
+
+def place(board: str, jetpack: str | None = None, dla_core: int | None = None) -> Place:
+    """Raises InputError for a board, a JetPack or a core that is none."""
+    found = boards.board(board)
+    pack = boards.jetpack(found, jetpack)
+    if dla_core is not None:
+        if not found.dla:
+            raise InputError(f"{found.title} has no DLA: leave out --dla")
+        if not 0 <= dla_core < found.dla:
+            raise InputError(f"{found.title} has DLA cores 0 to {found.dla - 1}, not {dla_core}")
+        if not pack.dla or (pack.generation >= STRONGLY_TYPED and found.name != "agx-orin"):
+            raise InputError(
+                f"TensorRT {pack.tensorrt} of JetPack {pack.version} does not compile for {found.title}'s DLA: give"
+                " another --jetpack, or leave out --dla"
+            )
+    return Place(found, pack, dla_core)
+
+
+def build_tickets(request: BuildRequest, where: Place, progress: Progress | None = None) -> list[Path]:
+    """One bundle for each precision; returns their folders.
+
+    Raises:
+        InputError: a wrong part of the request, or a node that the board's TensorRT does not take, each named.
+    """
+    if request.targets != (TARGET,):
+        raise InputError(f"a ticket for {where.board.title} is a TensorRT build: give --target {TARGET} alone")
+    if where.dla_core is not None and "fp32" in request.precisions:
+        raise InputError("DLA computes in fp16 and int8: give --precision fp16 or int8")
+    return list(_Tickets(request, where, progress or Silent()).run())
+
+
+class _Form:
+    """What the builder of artifacts asks of a target, where there is nothing to compile yet."""
+
+    PRECISIONS = PRECISIONS
+
+    def toolchain(self) -> dict[str, str]:
+        return {}
+
+    def weight_levels(self) -> int:
+        return 127
+
+
+class _Tickets(_Build):
+    def __init__(self, request: BuildRequest, where: Place, progress: Progress) -> None:
+        self.where = where
+        super().__init__(request, progress)
+
+    def _load_targets(self) -> list[tuple[str, str, _targets.Target]]:
+        form = cast(_targets.Target, _Form())
+        return [(TARGET, precision, form) for precision in self.request.precisions]
+
+    def _graph(self) -> ir.Model:
+        self.float_graph = super()._graph()
+        return self.float_graph
+
+    def _artifact(
+        self, name: str, precision: str, target: _targets.Target, model: ir.Model,
+        expected: Tensors, calibration: Calibration | None,
+    ) -> Path:  # fmt: skip
+        onnx_bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+        digest = hashlib.sha256(onnx_bytes).hexdigest()
+        manifest = self._manifest(name, precision, target, model, expected, calibration, digest)
+        cached = precision == "int8" and self.where.cached_scales
+        form = _prepare(self.float_graph if cached else model, precision, self.where)
+        ticket = self._ticket(form, CACHE if cached else None)
+        path = self.request.out / self._folder(name, precision)
+        with whole_folder(path) as folder:
+            (folder / ONNX).write_bytes(ir.to_proto(form).SerializeToString(deterministic=True))
+            if cached:
+                (folder / CACHE).write_bytes(_cache(model, ticket))
+            _write(folder, write(manifest, ticket), [ONNX, *([CACHE] if cached else [])], expected)
+            (folder / README).write_text(_readme(path.name, precision, ticket, self.where), encoding="utf-8")
+        _keep_onnx(self.request.out / ONNX_FOLDER, digest, onnx_bytes)
+        return path
+
+    def _ticket(self, form: ir.Model, cache: str | None) -> Ticket:
+        board, jetpack = self.where.board, self.where.jetpack
+        memory = _memory.estimate(form)
+        return Ticket(board.name, jetpack.version, jetpack.tensorrt, self.where.dla_core, cache, WORKSPACE, memory)
+
+    def _folder(self, target: str, precision: str) -> str:
+        core = "" if self.where.dla_core is None else f"-dla{self.where.dla_core}"
+        return f"{super()._folder(target, precision)}-for-{self.where.board.name}{core}"
+
+
+def _prepare(model: ir.Model, precision: str, where: Place) -> ir.Model:
+    from edgeseg.export.passes import opset17
+
+    form = model.clone()
+    if where.jetpack.generation < (10, 0):
+        opset17.apply(form)
+    return form
+
+
+def _cache(model: ir.Model, ticket: Ticket) -> bytes:
+    raise NotImplementedError
+
+
+def _readme(name: str, precision: str, ticket: Ticket, where: Place) -> str:
+    pack = where.jetpack
+    finish = f"""On the board, with Python {pack.python} and JetPack's TensorRT, beside this folder:
+
+  edgeseg finish {name}
+
+It checks the memory first, builds the engine, proves it with golden.npz and leaves it beside this folder. If it is
+stopped, the same command goes on where it was.
+"""
+    tool = f"""TensorRT's own tool makes the engine without Python, in this folder:
+
+  {trtexec.line(ticket, precision)}
+"""
+    proof = f"""
+Then, to prove it and to complete its manifest, beside this folder:
+
+  edgeseg finish {name} --plan {name}/{PLAN}
+"""
+    old = f"""
+edgeseg needs Python {".".join(map(str, PYTHON))}. JetPack {pack.version} has {pack.python}, for which its bindings of
+TensorRT are made. Where you have bindings for a newer Python, edgeseg finish works too.
+"""
+    fits = tuple(int(n) for n in pack.python.split(".")) >= PYTHON
+    parts = [finish, "\n", tool, proof] if fits else [tool, old, proof]
+    head = f"""{name}
+
+A TensorRT build that waits for its board: {where.board.title}, JetPack {pack.version} (TensorRT {pack.tensorrt}).
+It is no engine yet.
+
+"""
+    return head + "".join(parts) + "\nedgeseg's docs/jetson.md walks through it.\n"
