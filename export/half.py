@@ -82,7 +82,7 @@ def _of(node: ir.Node, peaks: dict[str, float]) -> Iterator[float]:
 
 
 def apply(model: ir.Model, keep: set[str]) -> None:
-    """Convert ``model`` in place; the nodes named in ``keep``, the frame's normalisation and the outputs stay float32."""
+    """Convert ``model`` in place; nodes named in ``keep``, the frame's normalisation and the outputs stay float32."""
     _Half(model, keep).run()
 
 

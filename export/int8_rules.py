@@ -8,9 +8,11 @@ activation; an Add that reads a pair reads one on each input.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgeseg.export.passes._rewrite import array, attribute
 from edgeseg.export.quantize.plan import ACTIVATIONS, WEIGHTED
@@ -63,7 +65,10 @@ def _per_channel(node: ir.Node, scales: int) -> tuple[str, str] | None:
     for use in node.outputs[0].uses():
         want = _channels(use.node, values.ndim)
         if use.node.op_type in WEIGHTED and use.idx == 1 and axis % values.ndim != want:
-            return f"scales along axis {axis} of the weights of '{use.node.name}'", f"one by output channel, axis {want}"
+            return (
+                f"scales along axis {axis} of the weights of '{use.node.name}'",
+                f"one by output channel, axis {want}",
+            )
     return None
 
 
@@ -81,7 +86,7 @@ def _placed(node: ir.Node) -> tuple[str, str] | None:
     return None
 
 
-def _dequantized(node: ir.Node, scale: np.ndarray) -> tuple[str, str] | None:  # type: ignore[type-arg]
+def _dequantized(node: ir.Node, scale: NDArray[Any]) -> tuple[str, str] | None:
     source = node.inputs[0]
     producer = source.producer() if source is not None else None
     if array(source) is not None:
@@ -124,7 +129,7 @@ def _is_output(node: ir.Node) -> bool:
     return node.outputs[0].is_graph_output()
 
 
-def _constant_behind(node: ir.Node) -> np.ndarray | None:  # type: ignore[type-arg]
+def _constant_behind(node: ir.Node) -> NDArray[Any] | None:
     values = array(node.inputs[0])
     producer = node.inputs[0].producer() if node.inputs[0] is not None else None
     return array(producer.inputs[0]) if values is None and producer is not None and producer.op_type == Q else values

@@ -27,7 +27,8 @@ TYPES = (*FLOATS[:2], *(ir.DataType[name] for name in ("INT32", "INT64", "INT8",
 RESIZE_FORMS = ("half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners")
 # Inputs that the parsers read while they build the network.
 CONSTANT_INPUTS = {"Slice": (3,), "Squeeze": (1,), "Unsqueeze": (1,), "Pad": (3,), "QuantizeLinear": (1, 2)}
-CONSTANT_INPUTS |= {f"Reduce{kind}": (1,) for kind in "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split()}
+REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+CONSTANT_INPUTS |= {f"Reduce{kind}": (1,) for kind in REDUCTIONS}
 
 Rule = Callable[[ir.Node, str], "tuple[str, str] | None"]
 
