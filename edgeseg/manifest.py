@@ -46,7 +46,8 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The facts of one artifact. ``extra`` holds keys this version does not know, and writes them back."""
+    """The facts of one artifact. ``unproven``: why its engine has not met the golden outputs yet, None where it has.
+    ``extra`` holds keys this version does not know, and writes them back."""
 
     model: ModelEntry
     target: str
@@ -63,6 +64,7 @@ class Manifest:
     onnx_sha256: str
     created: str
     detection: Detection | None = None
+    unproven: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -76,6 +78,8 @@ class Manifest:
         if detection is not None:  # only detectors have it
             unknown = detection.pop("extra")
             document["detection"] = {**detection, **unknown}
+        if document["unproven"] is None:
+            del document["unproven"]
         document.update(document.pop("extra"))
         return json.dumps(document, indent=2) + "\n"
 
@@ -129,6 +133,7 @@ class Manifest:
             onnx_sha256=_text(rest.pop("onnx_sha256")),
             created=_text(rest.pop("created")),
             detection=None if (detection := rest.pop("detection", None)) is None else _detection(detection),
+            unproven=None if (unproven := rest.pop("unproven", None)) is None else _text(unproven),
             extra=rest,
         )
 

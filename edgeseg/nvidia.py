@@ -1,4 +1,4 @@
-"""What this machine says of its NVIDIA parts, from files alone: a call into a driver that is not there may crash.
+"""What this machine says of its NVIDIA parts, without a call into a driver that, where it is not there, may crash.
 
 ``root`` is where ``etc``, ``proc``, ``sys``, ``usr`` and ``var`` are found.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 from edgeseg import jetson
@@ -31,8 +32,24 @@ def cuda(root: Path = ROOT) -> str | None:
 
 
 def present(root: Path = ROOT) -> bool:
-    """Whether there is a GPU of NVIDIA's to build for: a driver is loaded, or this is a Jetson."""
-    return driver(root) is not None or jetson.detect(root) is not None
+    """Whether there is a GPU of NVIDIA's: a driver is loaded, here or in the Windows around it, or this is a Jetson."""
+    return driver(root) is not None or (root / "dev/dxg").exists() or jetson.detect(root) is not None
+
+
+def capability(root: Path = ROOT) -> str | None:
+    """The compute capability of the first GPU, as "8.7": a Jetson's by its board, others' by ``nvidia-smi``."""
+    here = jetson.detect(root)
+    if here is not None:
+        return ".".join(map(str, here.board.capability)) if here.board else None
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
+            capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.match(r"\d+\.\d+$", (done.stdout.split() or [""])[0])
+    return match[0] if match else None
 
 
 def facts(root: Path = ROOT) -> dict[str, str]:

@@ -58,7 +58,8 @@ def build(request: BuildRequest, progress: Progress | None = None) -> list[Path]
     """Compile one artifact for each target × precision; returns their folders.
 
     Every artifact is written to a temporary folder, opened there by its own runtime in a fresh process,
-    compared with the golden outputs, and only then moved into place.
+    compared with the golden outputs, and only then moved into place. One that this machine cannot run, since it has no
+    device of the kind, is kept as ``unproven``, which its manifest says.
 
     Raises:
         InputError: a wrong part of the request, named. MissingExtra: a target's package is not installed.
@@ -145,7 +146,8 @@ class _Build:
             files = target.compile(model, precision, folder)
             manifest = self._manifest(name, precision, target, model, expected, calibration, digest)
             _write(folder, manifest, files, expected)
-            selfcheck(folder, path.name)
+            if manifest.unproven is None:
+                selfcheck(folder, path.name)
         _keep_onnx(self.request.out / ONNX_FOLDER, digest, onnx_bytes)
         return path
 
@@ -167,10 +169,11 @@ class _Build:
             files={},
             calibration=_calibration_entry(calibration, target) if precision == "int8" else None,
             toolchain={"edgeseg": __version__, "torch": version("torch"), **target.toolchain()},
-            device=None,
+            device=_targets.device(target),
             onnx_sha256=digest,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             detection=self.task.detection(self.network.variant),
+            unproven=_targets.cannot_run(target),
         )
 
     def _folder(self, target: str, precision: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import onnx_ir as ir
 
-from edgeseg.errors import InputError
+from edgeseg.errors import InputError, MissingExtra
 
 
 class Target(Protocol):
@@ -20,6 +20,15 @@ class Target(Protocol):
     def compile(self, model: ir.Model, precision: str, folder: Path) -> list[str]: ...
     def toolchain(self) -> dict[str, str]: ...
     def weight_levels(self) -> int: ...
+
+
+@runtime_checkable
+class DeviceBound(Protocol):
+    """What a target's file offers besides where its engines are for one kind of device: ``device``, the manifest's
+    part on it, and ``cannot_run``, why no engine can be run on this machine, None where it may."""
+
+    def device(self) -> dict[str, Any]: ...
+    def cannot_run(self) -> str | None: ...
 
 
 def names() -> list[str]:
@@ -34,4 +43,25 @@ def load(name: str, precision: str) -> Target:
     target = cast(Target, importlib.import_module(f"edgeseg.export.{name}"))
     if precision not in target.PRECISIONS:
         raise InputError(f"target {name} has no precision '{precision}': use one of {', '.join(target.PRECISIONS)}")
+    if isinstance(target, DeviceBound):
+        target.toolchain()  # MissingExtra: it imports its package when it is needed
     return target
+
+
+def device(target: Target) -> dict[str, Any] | None:
+    """What the manifest says of the device that ``target`` compiles for here; None where any will do."""
+    return target.device() if isinstance(target, DeviceBound) else None
+
+
+def cannot_run(target: Target) -> str | None:
+    """Why this machine can build but not run engines of ``target``; None where it can."""
+    return target.cannot_run() if isinstance(target, DeviceBound) else None
+
+
+def why_not(name: str) -> str | None:
+    """Why engines of target ``name`` cannot be both built and run here: its package or its device is missing."""
+    try:
+        reason = cannot_run(load(name, "fp32"))
+    except MissingExtra as missing:
+        return str(missing)
+    return None if reason is None else f"target {name}: {reason}"

@@ -90,12 +90,20 @@ def device() -> dict[str, Any]:
     name, version = package()
     ahead = _ahead(_bindings())
     found = {"package": name, "tensorrt": version, **nvidia.facts()}
-    return {**found, "compute_capability": ahead, "ahead_of_time": True} if ahead else found
+    if ahead:
+        return {**found, "compute_capability": ahead, "ahead_of_time": True}
+    here = nvidia.capability()
+    return {**found, "compute_capability": here} if here else found
 
 
 def cannot_run() -> str | None:
     """Why no engine can be run on this machine, or None where it may."""
-    return None if nvidia.present() else "this machine has no NVIDIA GPU"
+    if nvidia.present():
+        return None
+    return (
+        "built ahead of time on a machine without an NVIDIA GPU and never run: edgeseg verify proves it on one of"
+        f" compute capability {AHEAD_OF_TIME}"
+    )
 
 
 def _bindings() -> Any:
@@ -134,6 +142,11 @@ class _Build:
     def __init__(self, trt: Any, options: BuildOptions) -> None:
         self.trt, self.options, self.title = trt, options, f"{trt.__name__} {trt.__version__}"
         self.log = _log(trt)
+        if not hasattr(trt, "ComputeCapability") and not nvidia.present():  # 8.6 crashes when asked without a driver
+            raise InputError(
+                f"{self.title} builds on the GPU that the engine is for, and none is here: make a build ticket"
+                " (--for BOARD), or install TensorRT for RTX, which builds ahead of time (the extra tensorrt-rtx)"
+            )
         try:
             self.builder = trt.Builder(self.log)
         except TypeError:  # its factory gave nothing
@@ -264,7 +277,9 @@ class _Build:
 def _said(error: Any) -> str:
     """A parser's error in a line: the node, where the bindings name it (10 and later), and what it says."""
     node, operator = (str(getattr(error, name, str)()) for name in ("node_name", "node_operator"))
-    where = f"node '{node}' ({operator}): " if node or operator else f"node number {error.node()}: "
+    where = f"node '{node}' ({operator}): " if node or operator else ""
+    if not where and int(error.node()) >= 0:
+        where = f"node number {error.node()}: "
     return where + " ".join(str(error.desc()).split())
 
 

@@ -40,7 +40,9 @@ from edgeseg.overlay import NOTHING, draw_boxes, outlines
 from edgeseg.runtimes import open_artifact
 from edgeseg.runtimes._engine import Engine, _runtime
 from edgeseg.spec import ClassSpec, Detection, Preprocess, TensorSpec
+from tests import tensorrt_contract
 from tests.networks import Case, cases
+from tests.targets import RUNNABLE
 
 CLASSES = 11
 OUTPUTS = ("class_logits", "box_deltas")
@@ -145,7 +147,7 @@ UNTRAINED_DB = {**LEAST_DB, "fp16": 30, "int8": 8}  # nothing in untrained weigh
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-@pytest.mark.parametrize("name", _targets.names())
+@pytest.mark.parametrize("name", RUNNABLE)
 def test_every_target_sees_what_the_network_sees(compiled: Compiled, name: str, precision: str, tmp_path: Path) -> None:
     target: Any = _targets.load(name, precision)
     model = compiled.model(precision, target.weight_levels())
@@ -163,6 +165,18 @@ def test_every_target_sees_what_the_network_sees(compiled: Compiled, name: str, 
     assert found.count == again.count and (found.boxes == again.boxes).all()
     height, width = compiled.frame
     assert found.count and (found.boxes >= 0).all() and (found.boxes <= np.array([width, height] * 2)).all()
+
+
+@pytest.mark.parametrize("generation", tensorrt_contract.GENERATIONS)
+def test_every_generation_of_tensorrt_would_take_it(compiled: Compiled, generation: str) -> None:
+    for precision in ("fp32", "int8"):
+        tensorrt_contract.passes_the_preflight(compiled.model(precision, 127), precision, generation)
+
+
+@tensorrt_contract.needs_rtx
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_tensorrt_builds_it(compiled: Compiled, precision: str, tmp_path: Path) -> None:
+    tensorrt_contract.builds(compiled.model(precision, 127), precision, tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,9 @@ from edgeseg.metrics import sqnr_db
 from edgeseg.models._reference import Reference
 from edgeseg.runtimes._engine import Engine, _runtime
 from edgeseg.spec import TensorSpec
+from tests import tensorrt_contract
 from tests.networks import Case, cases
+from tests.targets import RUNNABLE
 
 CLASSES = 11
 LEAST_DB = {"fp32": 60, "fp16": 40}
@@ -74,7 +76,7 @@ def compiled(request: pytest.FixtureRequest) -> Compiled:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-@pytest.mark.parametrize("name", _targets.names())
+@pytest.mark.parametrize("name", RUNNABLE)
 def test_every_target_sees_what_the_network_sees(compiled: Compiled, name: str, precision: str, tmp_path: Path) -> None:
     target: Any = _targets.load(name, precision)
     model = compiled.model(precision, target.weight_levels())
@@ -89,3 +91,19 @@ def test_every_target_sees_what_the_network_sees(compiled: Compiled, name: str, 
     else:
         least = min(LEAST_DB[precision], POOLS_BY_INDEX.get(compiled.case.name, 60))
         assert sqnr_db(compiled.logits, got["logits"][0]) >= least
+
+
+@pytest.mark.parametrize("generation", tensorrt_contract.GENERATIONS)
+def test_every_generation_of_tensorrt_would_take_it(compiled: Compiled, generation: str) -> None:
+    for precision in ("fp32", "int8"):
+        model = compiled.model(precision, 127)
+        form = tensorrt_contract.passes_the_preflight(model, precision, generation)
+        if generation == "8.5" and precision == "fp32":  # lowered, it says the same
+            exact, frame = Exact(model).run(compiled.frames[0][None]), compiled.frames[0][None]
+            assert {k: (v == exact[k]).all() for k, v in Exact(form).run(frame).items()} == dict.fromkeys(exact, True)
+
+
+@tensorrt_contract.needs_rtx
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_tensorrt_builds_it(compiled: Compiled, precision: str, tmp_path: Path) -> None:
+    tensorrt_contract.builds(compiled.model(precision, 127), precision, tmp_path)

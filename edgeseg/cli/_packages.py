@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
@@ -20,6 +21,24 @@ def findings() -> Iterator[Finding]:
         yield _target(target, extras.get(target, []))
     for extra in SHOWN:
         yield _extra(extra, extras.get(extra, []))
+
+
+def usable_targets() -> tuple[str, ...]:
+    """The targets whose engines can be built and run here; why another cannot goes to stderr, a line each."""
+    from edgeseg.export import _targets
+
+    found = []
+    for name in targets():
+        try:
+            importlib.import_module(f"edgeseg.runtimes.{name}")
+            reason = _targets.why_not(name)
+        except MissingExtra as missing:
+            reason = str(missing)
+        if reason is None:
+            found.append(name)
+        else:
+            print(f"left out: {reason}", file=sys.stderr)
+    return tuple(found)
 
 
 def _target(name: str, packages: list[str]) -> Finding:

@@ -9,7 +9,9 @@ from edgeseg.artifact import load
 
 
 def identity(path: Path) -> dict[str, Any]:
-    """``artifact``, ``model``, ``target``, ``precision`` of the artifact at ``path``."""
+    """``artifact``, ``model``, ``target``, ``precision`` of the artifact at ``path``, and ``unproven``, why its engine
+    has proved nothing yet, where it has not."""
     manifest = load(path).manifest
     model = manifest.model.name
-    return {"artifact": str(path), "model": model, "target": manifest.target, "precision": manifest.precision}
+    found = {"artifact": str(path), "model": model, "target": manifest.target, "precision": manifest.precision}
+    return found if manifest.unproven is None else {**found, "unproven": manifest.unproven}

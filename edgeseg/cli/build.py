@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,7 @@ def build(
     size: Annotated[str | None, typer.Option(metavar="HxW", help="The network's input.")] = None,
     frame: Annotated[str | None, typer.Option(metavar="HxW", help="The camera's frames.")] = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="openvino (default), tflite, onnxruntime; repeatable.")
+        list[str] | None, typer.Option(help="openvino (default), tflite, onnxruntime, tensorrt; repeatable.")
     ] = None,
     precision: Annotated[list[str] | None, typer.Option(help="fp32 (default), fp16, int8; repeatable.")] = None,
     output: Annotated[str, typer.Option(help="labels, logits or both.")] = "labels",
@@ -35,7 +36,7 @@ def build(
     out: Annotated[Path, typer.Option(help="Folder that receives the artifacts.")] = Path("build"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compile a network for each target and precision; each artifact proves itself before it is kept."""
+    """Compile a network for each target and precision; each artifact proves itself before it is kept, where it can."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give --out a folder")
     from edgeseg.export import BuildRequest
@@ -57,7 +58,11 @@ def build(
     )
     with progress() as bars:
         paths = export(request, bars)
+    found = [identity(path) for path in paths]
+    for each in found:
+        if "unproven" in each:
+            print(f"not proven: {each['artifact']}: {each['unproven']}", file=sys.stderr)
     if json:
-        print_json(artifacts=[identity(path) for path in paths])
+        print_json(artifacts=found)
     else:
         print(*paths, sep="\n")

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgeseg.cli._output import finite, number, print_table
+from edgeseg.cli._packages import usable_targets
 from edgeseg.cli._progress import progress
 from edgeseg.cli._runs import identity
-from edgeseg.errors import CheckFailed, MissingExtra
+from edgeseg.errors import CheckFailed
 from edgeseg.progress import Progress
-from edgeseg.runtimes import targets
 from edgeseg.spec import PRECISIONS
 
 if TYPE_CHECKING:
@@ -52,23 +50,12 @@ def _build(out: Path, bars: Progress) -> list[Path]:
     request = BuildRequest(
         model="enet",
         size=SIZE,
-        targets=_installed_targets(),
+        targets=usable_targets(),
         precisions=PRECISIONS,
         data=CALIBRATION,
         out=out / "artifacts",
     )
     return build(request, bars)
-
-
-def _installed_targets() -> tuple[str, ...]:
-    found = []
-    for target in targets():
-        try:
-            importlib.import_module(f"edgeseg.runtimes.{target}")
-            found.append(target)
-        except MissingExtra as missing:
-            print(f"left out: {missing}", file=sys.stderr)
-    return tuple(found)
 
 
 def _measure(paths: list[Path], bars: Progress) -> tuple[list[dict[str, Any]], list[Overlay]]:

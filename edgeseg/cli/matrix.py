@@ -10,9 +10,9 @@ import typer
 
 from edgeseg.cli._options import parse_size
 from edgeseg.cli._output import finite, number, print_json, print_table
+from edgeseg.cli._packages import usable_targets
 from edgeseg.cli._progress import progress
 from edgeseg.errors import CheckFailed
-from edgeseg.runtimes import targets
 from edgeseg.spec import PRECISIONS
 
 COLUMNS = (
@@ -27,7 +27,7 @@ def matrix(
     calibration: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Images to calibrate int8 on; those of --data by default.")
     ] = None,
-    target: Annotated[list[str] | None, typer.Option(help="Repeatable; all by default.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Repeatable; all that run here by default.")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="Repeatable; all by default.")] = None,
     size: Annotated[
         str | None, typer.Option(metavar="HxW", help="The networks' input; each one's own by default.")
@@ -46,7 +46,7 @@ def matrix(
 
     request = MatrixRequest(
         models=tuple(model),
-        targets=tuple(target or targets()),
+        targets=tuple(target or usable_targets()),
         precisions=tuple(precision or PRECISIONS),
         data=data,
         calibration=calibration or data,
