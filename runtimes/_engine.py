@@ -18,7 +18,7 @@ from edgeseg.boxes import Detections
 from edgeseg.errors import ArtifactError, InputError
 from edgeseg.manifest import Manifest
 from edgeseg.runtimes._detect import Detector
-from edgeseg.runtimes._runtime import Feeds, Outputs, Runtime, check_feeds
+from edgeseg.runtimes._runtime import Outputs, Runtime, check_feeds
 from edgeseg.runtimes._selftest import selftest as run_selftest
 
 
@@ -91,8 +91,9 @@ class Engine:
             raise ArtifactError(f"this artifact's task is '{manifest.model.task}', unknown to this edgeseg: update it")
         self.postprocess: Callable[[Outputs], Any] = POSTPROCESS[manifest.model.task](manifest)
 
-    def run(self, feeds: Feeds) -> Outputs:
-        """The raw call: named tensors in, named tensors out, as the manifest's ``inputs`` and ``outputs`` say.
+    def run(self, feeds: Mapping[str, Any]) -> Outputs:
+        """The raw call: named tensors in, named tensors out, as the manifest's ``inputs`` and ``outputs`` say. Feeds
+        are NumPy arrays; TensorRT's runtime also takes arrays on the GPU.
 
         Raises:
             InputError: a feed of another name, shape or dtype.

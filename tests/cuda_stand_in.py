@@ -140,6 +140,10 @@ def call(body: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
     return entry
 
 
+def _to_host(address: int, data: bytes) -> None:
+    ctypes.memmove(address, data, len(data))
+
+
 class Cuda:
     """Takes the place of ``cuda.bindings.driver``; ``devices`` are (name, capability)."""
 
@@ -280,7 +284,7 @@ class Cuda:
         return (self.devices[int(device)][0].encode().ljust(length, b"\0"),)
 
     @call
-    def cuDeviceGetAttribute(self, attribute: CUdevice_attribute, device: Handle) -> tuple[int]:
+    def cuDeviceGetAttribute(self, attribute: int, device: Handle) -> tuple[int]:
         part = attribute - CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
         return (int(self.devices[int(device)][1].split(".")[part]),)
 
@@ -361,7 +365,7 @@ class Cuda:
             raise Failed(CUresult.CUDA_ERROR_INVALID_VALUE)
 
     @call
-    def cuPointerGetAttribute(self, attribute: CUpointer_attribute, address: int) -> tuple[Any]:
+    def cuPointerGetAttribute(self, attribute: int, address: int) -> tuple[Any]:
         try:
             memory, _ = self.locate(int(address), 1)
         except Failed:
@@ -380,7 +384,7 @@ class Cuda:
     def cuMemcpyDtoHAsync(self, target: int, source: Any, size: int, stream: Any) -> None:
         if int(target) not in self.host:
             self.violations.append("an asynchronous copy to pageable memory")
-        self.enqueue(stream, lambda: ctypes.memmove(int(target), self.read(int(source), size), size) and None)
+        self.enqueue(stream, lambda: _to_host(int(target), self.read(int(source), size)))
 
     @call
     def cuMemcpyDtoDAsync(self, target: Any, source: Any, size: int, stream: Any) -> None:
@@ -438,7 +442,7 @@ class Cuda:
             self.finish(found.stream, found.mark)
 
     @call
-    def cuStreamBeginCapture(self, stream: Any, mode: CUstreamCaptureMode) -> None:
+    def cuStreamBeginCapture(self, stream: Any, mode: int) -> None:
         found = self._stream(stream)
         if mode != CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED:
             self.violations.append("a capture that forbids the garbage collector to free")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -70,7 +71,7 @@ class TensorRT(ModuleType):
         self.executions = 0
         self.most_executions = 0
         self.barrier: threading.Barrier | None = None  # callers meet here, to be in flight together
-        self.runtimes: list[Runtime] = []
+        self.host_code_allowed, self.dla_core = False, -1
 
     def Runtime(self, logger: Any) -> Runtime:
         assert logger.ready
@@ -92,6 +93,8 @@ class Runtime:
         super().__setattr__(name, value)
         if name == "engine_host_code_allowed":
             self.trt.host_code_allowed = value
+        if name == "DLA_core":
+            self.trt.dla_core = value
 
     def deserialize_cuda_engine(self, content: bytes) -> Engine | None:
         self.logger.log(Member("WARNING", 2), "a warning is nothing to tell")
@@ -146,17 +149,17 @@ class Execution:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.trt, self.cuda = engine, engine.trt, engine.trt.cuda
         self.addresses: dict[str, int] = {}
-        self.unfinished: dict[int, int] = {}  # stream → runs not done there
+        self.unfinished: Counter[int] = Counter()  # stream → runs not done there
         with self.cuda.lock:
             self.cuda.device()
             self.scratch = self.cuda._address(ACTIVATIONS)
-            self.cuda.memory[self.scratch] = Memory(bytearray(ACTIVATIONS), self.cuda.stack[-1], 0)
+            self.cuda.memory[self.scratch] = Memory(bytearray(ACTIVATIONS), self.cuda.stack[-1], self.cuda.device())
             self.trt.executions += 1
             self.trt.most_executions = max(self.trt.executions, self.trt.most_executions)
 
     def __del__(self) -> None:
         self.trt.executions -= 1
-        del self.cuda.memory[self.scratch]
+        self.cuda.memory.pop(self.scratch, None)
         if not self.cuda.stack and self.cuda.dead is None:
             self.cuda.violations.append("an execution context went with no context current")
 
@@ -178,22 +181,22 @@ class Execution:
         found = self.cuda.streams[stream]
         if self._refuses("execute_async_v3") or (found.captured is not None and self._refuses("capture")):
             return False
-        at = dict(self.addresses)
+        at, trt, unfinished = dict(self.addresses), self.trt, self.unfinished  # a graph does not keep what made it
         with self.cuda.lock:
-            if set(self.unfinished) - {stream}:
+            if set(unfinished) - {stream}:
                 self.cuda.violations.append("one execution context on two streams at a time")
             if found.captured is None:
-                self.unfinished[stream] = self.unfinished.get(stream, 0) + 1
-            self.cuda.enqueue(stream, lambda: self._compute(at, stream))
+                unfinished[stream] += 1
+            self.cuda.enqueue(stream, lambda: _compute(trt, at, unfinished, stream))
         return True
 
-    def _compute(self, at: dict[str, int], stream: int) -> None:
-        if self.unfinished.get(stream, 0) <= 1:
-            self.unfinished.pop(stream, None)
-        else:
-            self.unfinished[stream] -= 1
-        if "launch" in self.trt.refuses:
-            raise Failed(CUresult.CUDA_ERROR_LAUNCH_FAILED)
-        frame = np.frombuffer(self.cuda.read(at["frame"], SHAPE[0] * SHAPE[1] * 3), np.uint8)
-        for name, values in expected(frame.reshape(1, *SHAPE, 3)).items():
-            self.cuda.write(at[name], values.tobytes())
+
+def _compute(trt: TensorRT, at: dict[str, int], unfinished: Counter[int], stream: int) -> None:
+    unfinished[stream] -= 1
+    if unfinished[stream] <= 0:
+        del unfinished[stream]
+    if "launch" in trt.refuses:
+        raise Failed(CUresult.CUDA_ERROR_LAUNCH_FAILED)
+    frame = np.frombuffer(trt.cuda.read(at["frame"], SHAPE[0] * SHAPE[1] * 3), np.uint8)
+    for name, values in expected(frame.reshape(1, *SHAPE, 3)).items():
+        trt.cuda.write(at[name], values.tobytes())

@@ -201,6 +201,7 @@ class Lane:
 
     def _bind(self, name: str, address: int) -> None:
         if self._bound.get(name) != address:
+            self._bound.pop(name, None)  # which one it has after a refusal is not known
             if not self._execution.set_tensor_address(name, address):
                 raise DeviceError(f"TensorRT does not take an address for '{name}': {self._plan.complaint()}")
             self._bound[name] = address

@@ -94,6 +94,8 @@ class Plan:
             raise
 
     def _open(self, trt: Any, folder: Path, manifest: Manifest) -> None:
+        if (core := _device(manifest).get("dla_core")) is not None:
+            self._runtime.DLA_core = core
         if _device(manifest).get("version_compatible"):
             # Such a plan carries the lean runtime of the TensorRT that made it, which is code for the CPU.
             self._runtime.engine_host_code_allowed = True
@@ -101,8 +103,10 @@ class Plan:
             content = (folder / FILE).read_bytes()
         except OSError as error:
             raise ArtifactError(f"{folder}: {FILE} cannot be read ({error}): build the artifact again") from None
-        if reasons := _invalid(trt, self._runtime, content):
-            raise ArtifactError(f"{folder}: {FILE} is not for this machine: {reasons}; build it here")
+        reasons = _invalid(trt, self._runtime, content)
+        if reasons is not None:
+            why = ", ".join(reasons) or self.complaint()
+            raise ArtifactError(f"{folder}: {FILE} is not for this machine: {why}; build it here")
         self.engine = self._runtime.deserialize_cuda_engine(content)
         if self.engine is None:
             raise ArtifactError(f"{folder}: TensorRT does not take {FILE}: {self.complaint()}; build it again here")
@@ -163,12 +167,12 @@ def _log(trt: Any) -> Any:
     return Log()
 
 
-def _invalid(trt: Any, runtime: Any, content: bytes) -> str:
-    """Why TensorRT holds the plan to be invalid here, in its own words, where its version can tell."""
+def _invalid(trt: Any, runtime: Any, content: bytes) -> list[str] | None:
+    """Why TensorRT holds the plan to be invalid here, in its own words; None where it does not, or cannot tell."""
     if not hasattr(runtime, "get_engine_validity"):
-        return ""
+        return None
     validity, diagnostics = runtime.get_engine_validity(content)
     if validity.name != "INVALID":
-        return ""
+        return None
     bits = trt.EngineInvalidityDiagnostics.__members__
-    return ", ".join(name for name, bit in bits.items() if int(bit) & int(diagnostics)) or "invalid"
+    return [name for name, bit in bits.items() if int(bit) & int(diagnostics)]
