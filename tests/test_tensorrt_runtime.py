@@ -75,9 +75,10 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, cuda: Cuda, trt: Tens
     monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
     monkeypatch.setitem(sys.modules, "cuda.bindings.driver", cuda)
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
-    monkeypatch.delitem(sys.modules, MODULE, raising=False)
+    monkeypatch.setitem(sys.modules, MODULE, trt)  # so that the end of the test takes the module away again
+    del sys.modules[MODULE]
+    importlib.import_module(MODULE)
     write_plan(folder)
-    monkeypatch.setitem(sys.modules, MODULE, importlib.import_module(MODULE))
     return Bench(cuda, trt, folder)
 
 
