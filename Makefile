@@ -16,8 +16,15 @@ matrix: $(READY)
 	-$(VENV)/bin/edgeseg matrix $(NETWORKS) --data streets:4@240x320:val --calibration streets:8@240x320:train --out matrix
 	$(VENV)/bin/python -m edgeseg.benchmarks.matrix_table matrix/results.json README.md docs/matrix.md
 
-test: $(READY)
+test: $(READY) $(VENV)/.tensorrt
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+# TensorRT for RTX, which builds real engines on a CPU, and the bindings of two other versions, which only show what
+# they have. They are under NVIDIA's licence and for x86-64: where they cannot be had, their tests skip and say so.
+BINDINGS := tensorrt-cu12-bindings==10.3.0 tensorrt-cu13-bindings==11.4.0.106
+$(VENV)/.tensorrt: $(READY)
+	-$(VENV)/bin/pip install --disable-pip-version-check -c constraints.txt -e '.[tensorrt-rtx]' && \
+	$(VENV)/bin/pip download --disable-pip-version-check --no-deps -d $(VENV)/tensorrt-bindings $(BINDINGS) && touch $@
 
 check: $(READY)
 	$(VENV)/bin/ruff check .

@@ -119,7 +119,8 @@ class _Half:
         if name not in self.halves:
             constant = array(value)
             if constant is not None:
-                self.halves[name] = self.r.const(constant.astype(np.float16), f"{name}_half")
+                with np.errstate(over="ignore"):
+                    self.halves[name] = self.r.const(constant.astype(np.float16), f"{name}_half")
             else:
                 self.halves[name] = self.r.op("Cast", [value], f"{name}_half", to=HALF)
                 self.halves[name].shape, self.halves[name].type = value.shape, ir.TensorType(HALF)

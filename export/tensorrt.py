@@ -8,6 +8,7 @@ builds ahead of time too, on a machine without one, and such an engine has prove
 from __future__ import annotations
 
 import importlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,9 @@ def build_plan(onnx: bytes, precision: str, options: BuildOptions | None = None)
     """
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision '{precision}': use one of {', '.join(PRECISIONS)}")
-    return _Build(_bindings(), options or BuildOptions()).run(onnx, precision)
+    with warnings.catch_warnings():  # what an old version requires, a new one calls deprecated
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _Build(_bindings(), options or BuildOptions()).run(onnx, precision)
 
 
 def compile(model: ir.Model, precision: str, folder: Path) -> list[str]:
@@ -138,6 +141,12 @@ def _log(trt: Any) -> Any:
     return Log()
 
 
+def _network_flags(trt: Any) -> int:
+    """Explicit batch is required by TensorRT 8, ignored by 10, gone in 11."""
+    explicit = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
+    return 0 if explicit is None else 1 << int(explicit)
+
+
 class _Build:
     def __init__(self, trt: Any, options: BuildOptions) -> None:
         self.trt, self.options, self.title = trt, options, f"{trt.__name__} {trt.__version__}"
@@ -153,7 +162,7 @@ class _Build:
             raise InputError(f"{self.title} builds only where it finds an NVIDIA GPU{self._complaint()}") from None
 
     def run(self, onnx: bytes, precision: str) -> bytes:
-        network = self.builder.create_network(self._network_flags())
+        network = self.builder.create_network(_network_flags(self.trt))
         self._parse(network, onnx)
         config = self.builder.create_builder_config()
         self._precision(network, config, precision)
@@ -166,11 +175,6 @@ class _Build:
         if timing is not None and self.options.timing_cache is not None:
             _write_whole(self.options.timing_cache, bytes(config.get_timing_cache().serialize()))
         return bytes(plan)
-
-    def _network_flags(self) -> int:
-        """Explicit batch is required by TensorRT 8, ignored by 10, gone in 11."""
-        explicit = getattr(self.trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
-        return 0 if explicit is None else 1 << int(explicit)
 
     def _parse(self, network: Any, onnx: bytes) -> None:
         parser = self.trt.OnnxParser(network, self.log)
