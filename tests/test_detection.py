@@ -24,7 +24,7 @@ from edgeseg.boxes import Decoder, Detections
 from edgeseg.cli.run import detect, run
 from edgeseg.datasets import open_dataset
 from edgeseg.errors import ArtifactError, InputError
-from edgeseg.export import BuildRequest, _targets, build
+from edgeseg.export import BuildRequest, _targets, build, tensorrt_graph
 from edgeseg.export._exact import Exact
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, simplify, unpool
@@ -177,6 +177,12 @@ def test_every_generation_of_tensorrt_would_take_it(compiled: Compiled, generati
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_tensorrt_builds_it(compiled: Compiled, precision: str, tmp_path: Path) -> None:
     tensorrt_contract.builds(compiled.model(precision, 127), precision, tmp_path)
+
+
+def test_in_half_precision_it_says_the_same(compiled: Compiled) -> None:
+    form = tensorrt_graph.prepare(compiled.model("fp16", 127), "fp16", "rtx")
+    got = Exact(form).run(compiled.frames[0][None])
+    assert all(sqnr_db(want[None], got[output]) >= UNTRAINED_DB["fp16"] for output, want in compiled.raw.items())
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.datasets import open_dataset
-from edgeseg.export import _targets
+from edgeseg.export import _targets, tensorrt_graph
 from edgeseg.export._exact import Exact
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, simplify, unpool
@@ -107,3 +107,10 @@ def test_every_generation_of_tensorrt_would_take_it(compiled: Compiled, generati
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_tensorrt_builds_it(compiled: Compiled, precision: str, tmp_path: Path) -> None:
     tensorrt_contract.builds(compiled.model(precision, 127), precision, tmp_path)
+
+
+def test_in_half_precision_it_says_the_same(compiled: Compiled) -> None:
+    """The fp16 graph of TensorRT 11 and of TensorRT for RTX, in which what would overflow stays in float32."""
+    form = tensorrt_graph.prepare(compiled.model("fp16", 127), "fp16", "rtx")
+    got = Exact(form).run(compiled.frames[0][None])["logits"]
+    assert sqnr_db(compiled.logits[None], got) >= min(LEAST_DB["fp16"], POOLS_BY_INDEX.get(compiled.case.name, 60))
