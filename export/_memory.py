@@ -35,6 +35,7 @@ def _peak(model: ir.Model) -> int:
 
 
 def _bytes(value: ir.Value) -> int:
-    if value.shape is None or value.dtype is None or not all(isinstance(d, int) for d in value.shape):
+    sizes = [d for d in value.shape or () if isinstance(d, int)]
+    if value.shape is None or value.dtype is None or len(sizes) < len(value.shape):
         return 0
-    return math.ceil(math.prod(int(d) for d in value.shape) * value.dtype.itemsize)  # type: ignore[arg-type]
+    return math.ceil(math.prod(sizes) * float(value.dtype.itemsize))

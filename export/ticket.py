@@ -7,7 +7,7 @@ TensorRT reads, the golden outputs and the scales; ``edgeseg finish`` does the r
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -17,10 +17,11 @@ from edgeseg import boards
 from edgeseg.artifact import whole_folder
 from edgeseg.boards import Board, JetPack
 from edgeseg.errors import InputError
-from edgeseg.export import _memory, _targets, trtexec
+from edgeseg.export import _memory, _targets, calibration_cache, preflight, tensorrt_graph, trtexec
 from edgeseg.export._build import ONNX_FOLDER, BuildRequest, _Build, _keep_onnx, _write
 from edgeseg.export._tasks import Tensors
 from edgeseg.export.quantize.calibrate import Calibration
+from edgeseg.export.tensorrt import FLOAT_MARK
 from edgeseg.progress import Progress, Silent
 from edgeseg.spec import PRECISIONS
 from edgeseg.ticket import CACHE, MIB, ONNX, PLAN, Ticket, write
@@ -108,16 +109,21 @@ class _Tickets(_Build):
         onnx_bytes = ir.to_proto(model).SerializeToString(deterministic=True)
         digest = hashlib.sha256(onnx_bytes).hexdigest()
         manifest = self._manifest(name, precision, target, model, expected, calibration, digest)
+        manifest = replace(
+            manifest, unproven=f"a build ticket: edgeseg finish makes its engine on {self.where.board.title}"
+        )
         cached = precision == "int8" and self.where.cached_scales
-        form = _prepare(self.float_graph if cached else model, precision, self.where)
+        generation = preflight.generation(TARGET, self.where.jetpack.tensorrt)
+        form = tensorrt_graph.prepare(self.float_graph if cached else model, precision, generation)
         ticket = self._ticket(form, CACHE if cached else None)
         path = self.request.out / self._folder(name, precision)
         with whole_folder(path) as folder:
-            (folder / ONNX).write_bytes(ir.to_proto(form).SerializeToString(deterministic=True))
+            (folder / ONNX).write_bytes(tensorrt_graph.to_bytes(form))
             if cached:
-                (folder / CACHE).write_bytes(_cache(model, ticket))
+                scales = tensorrt_graph.scales(self.float_graph, model)
+                (folder / CACHE).write_bytes(calibration_cache.write(scales, ticket.tensorrt))
             _write(folder, write(manifest, ticket), [ONNX, *([CACHE] if cached else [])], expected)
-            (folder / README).write_text(_readme(path.name, precision, ticket, self.where), encoding="utf-8")
+            (folder / README).write_text(_readme(path.name, precision, ticket, form, self.where), encoding="utf-8")
         _keep_onnx(self.request.out / ONNX_FOLDER, digest, onnx_bytes)
         return path
 
@@ -131,20 +137,8 @@ class _Tickets(_Build):
         return f"{super()._folder(target, precision)}-for-{self.where.board.name}{core}"
 
 
-def _prepare(model: ir.Model, precision: str, where: Place) -> ir.Model:
-    from edgeseg.export.passes import opset17
-
-    form = model.clone()
-    if where.jetpack.generation < (10, 0):
-        opset17.apply(form)
-    return form
-
-
-def _cache(model: ir.Model, ticket: Ticket) -> bytes:
-    raise NotImplementedError
-
-
-def _readme(name: str, precision: str, ticket: Ticket, where: Place) -> str:
+def _readme(name: str, precision: str, ticket: Ticket, form: ir.Model, where: Place) -> str:
+    keep = [str(node.name) for node in form.graph if str(node.name).endswith(FLOAT_MARK)]
     pack = where.jetpack
     finish = f"""On the board, with Python {pack.python} and JetPack's TensorRT, beside this folder:
 
@@ -155,7 +149,7 @@ stopped, the same command goes on where it was.
 """
     tool = f"""TensorRT's own tool makes the engine without Python, in this folder:
 
-  {trtexec.line(ticket, precision)}
+  {trtexec.line(ticket, precision, keep)}
 """
     proof = f"""
 Then, to prove it and to complete its manifest, beside this folder:

@@ -7,14 +7,17 @@ came; ``--memPoolSize`` since 8.4, its numbers in MiB.
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
+
 from edgeseg.ticket import MIB, ONNX, PLAN, TIMING_CACHE, Ticket
 
 TRTEXEC = "/usr/src/tensorrt/bin/trtexec"  # where JetPack's packages put it
 STRONGLY_TYPED, SKIP_INFERENCE = (11, 0), (8, 6)
 
 
-def line(ticket: Ticket, precision: str) -> str:
-    """The command, to be run in the bundle's folder; it writes the plan there."""
+def line(ticket: Ticket, precision: str, keep: Sequence[str] = ()) -> str:
+    """The command, to be run in the bundle's folder; it writes the plan there. ``keep``: nodes that stay in float32."""
     build_only = "--skipInference" if ticket.generation >= SKIP_INFERENCE else "--buildOnly"
     options = [
         f"--onnx={ONNX}",
@@ -27,7 +30,10 @@ def line(ticket: Ticket, precision: str) -> str:
     ]
     if ticket.dla_core is not None:
         options += [f"--useDLACore={ticket.dla_core}", "--allowGPUFallback"]
-    return " ".join([TRTEXEC, *options])
+    if keep:
+        kept = ",".join(f"{name}:fp32" for name in keep)
+        options += ["--precisionConstraints=obey", f"--layerPrecisions={kept}", f"--layerOutputTypes={kept}"]
+    return shlex.join([TRTEXEC, *options])
 
 
 def _precision(ticket: Ticket, precision: str) -> list[str]:

@@ -69,7 +69,7 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
 def test_help_names_every_command(cli: Cli) -> None:
     status, out, err = cli()
     assert (status, err) == (0, "")
-    for command in ("demo", "models", "build", "check", "bench", "run", "train", "verify", "doctor"):
+    for command in ("demo", "models", "build", "check", "bench", "run", "train", "finish", "verify", "doctor"):
         assert f" {command} " in out
 
 
@@ -184,7 +184,7 @@ def test_doctor_tells_of_every_target(cli: Cli) -> None:
     assert status == 0
     assert {c["name"].removeprefix("target ") for c in checks if c["kind"] == "target"} == set(targets())
     assert all(c["ok"] or c["found"] or c["mend"] for c in checks)
-    assert {"target", "extra", "cpu", "device", "power", "clock"} == {c["kind"] for c in checks}
+    assert {"target", "extra", "nvidia", "cpu", "device", "power", "clock"} == {c["kind"] for c in checks} - {"jetson"}
 
 
 def test_doctor_names_the_command_that_brings_a_target(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:

@@ -14,9 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fake_tensorrt
 import pytest
-from test_boards import JETPACK_6, MEMINFO, tree
 
 import edgeseg.export
 from edgeseg import jetson, ticket
@@ -28,6 +26,8 @@ from edgeseg.export.ticket import build_tickets, place
 from edgeseg.jetson import Memory
 from edgeseg.manifest import Manifest
 from edgeseg.runtimes import open_artifact
+from tests import fake_tensorrt
+from tests.test_boards import JETPACK_6, MEMINFO, tree
 
 GIB = 1 << 30
 Run = Callable[..., tuple[int, str, str]]
@@ -99,13 +99,17 @@ def test_a_ticket_does_not_open_as_an_engine(bundle: Path) -> None:
         open_artifact(bundle)
 
 
+def listing(bundle: Path) -> list[str]:
+    return sorted(p.name for p in bundle.parent.rglob("*") if p.name != ".lock")
+
+
 def refused(bundle: Path, run: Run, message: str, *options: str | Path) -> None:
-    before = sorted(p.name for p in bundle.parent.rglob("*"))
+    before = listing(bundle)
     status, out, err = run(bundle, *options)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert (status, out, len(lines)) == (2, "", 1), err
     assert message in lines[0]
-    assert [n for n in sorted(p.name for p in bundle.parent.rglob("*")) if n != ".lock"] == before
+    assert listing(bundle) == before
 
 
 @pytest.mark.parametrize(

@@ -33,14 +33,27 @@ def build(
     output: Annotated[str, typer.Option(help="labels, logits or both.")] = "labels",
     data: Annotated[str | None, typer.Option(metavar="SPEC", help="Images for int8: KIND:PATH[:SPLIT].")] = None,
     calib_images: Annotated[int, typer.Option(help="How many of them to calibrate on.")] = 64,
+    board: Annotated[
+        str | None,
+        typer.Option("--for", metavar="BOARD", help="A Jetson: a ticket that `edgeseg finish` builds there."),
+    ] = None,
+    jetpack: Annotated[
+        str | None, typer.Option(help="The board's JetPack; the newest that it takes by default.")
+    ] = None,
+    dla: Annotated[int | None, typer.Option(metavar="CORE", help="Its DLA core; the GPU by default.")] = None,
     out: Annotated[Path, typer.Option(help="Folder that receives the artifacts.")] = Path("build"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compile a network for each target and precision; each artifact proves itself before it is kept, where it can."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give --out a folder")
+    if board is None and (jetpack, dla) != (None, None):
+        raise InputError("--jetpack and --dla are of a board: give --for BOARD as well")
     from edgeseg.export import BuildRequest
     from edgeseg.export import build as export
+    from edgeseg.export.ticket import TARGET, build_tickets, place
+
+    where = None if board is None else place(board, jetpack, dla)
 
     request = BuildRequest(
         model=model,
@@ -49,7 +62,7 @@ def build(
         classes=parse_classes(classes),
         size=parse_size(size, "--size"),
         frame=parse_size(frame, "--frame"),
-        targets=tuple(target or ["openvino"]),
+        targets=tuple(target or ["openvino" if where is None else TARGET]),
         precisions=tuple(precision or ["fp32"]),
         output=output,
         data=data,
@@ -57,9 +70,9 @@ def build(
         out=out,
     )
     with progress() as bars:
-        paths = export(request, bars)
+        paths = export(request, bars) if where is None else build_tickets(request, where, bars)
     found = [identity(path) for path in paths]
-    for each in found:
+    for each in found if where is None else []:
         if "unproven" in each:
             print(f"not proven: {each['artifact']}: {each['unproven']}", file=sys.stderr)
     if json:

@@ -11,10 +11,10 @@ from edgeseg.cli._output import print_json, print_table
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Targets, CPU, devices, power sensors and clocks of this machine."""
-    from edgeseg.cli import _machine, _packages
+    """Targets, NVIDIA's parts, CPU, devices, power sensors and clocks of this machine."""
+    from edgeseg.cli import _machine, _nvidia, _packages
 
-    findings = [*_packages.findings(), *_machine.findings()]
+    findings = [*_packages.findings(), *_nvidia.findings(), *_machine.findings()]
     if json:
         print_json(checks=[asdict(finding) for finding in findings])
         return

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeseg import boards, jetson, ticket
+from edgeseg import boards, jetson, nvidia, ticket
 from edgeseg.artifact import GOLDEN, MANIFEST, Artifact, entries, load, whole_folder
 from edgeseg.cli import _bundle
 from edgeseg.cli._output import print_json
@@ -51,9 +51,8 @@ def finish(
     order = ticket.read(artifact.manifest)
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give --out a folder")
-    here = jetson.detect(ROOT)
     if not force:
-        check_board(order, here)
+        check_board(order, jetson.detect(ROOT))
     from edgeseg.export import tensorrt
 
     name, version = tensorrt.package()
@@ -62,7 +61,7 @@ def finish(
     path = (out or bundle.resolve().parent) / finished_name(bundle, order)
     with progress() as bars, _bundle.locked(bundle):
         content = _given(plan) if plan else _built(artifact, order, workspace, force, tensorrt, bars)
-        device = _device(order, here, name, version)
+        device = _device(order, name, version)
         with bars.task("prove"):
             _complete(artifact, content, device, path)
         _bundle.drop_plan(bundle)
@@ -157,21 +156,11 @@ def _built(
     return content
 
 
-def _device(order: Ticket, here: Jetson | None, package: str, version: str) -> dict[str, Any]:
+def _device(order: Ticket, package: str, version: str) -> dict[str, Any]:
     """What the manifest says of the board and of its state; what is not known is left out."""
-    board = here.board if here else None
-    found = {
-        "package": package,
-        "tensorrt": version,
-        "compute_capability": ".".join(map(str, board.capability)) if board else None,
-        "dla_core": order.dla_core,
-        "board": board.name if board else None,
-        "model": here.model if here else None,
-        "l4t": here.l4t if here else None,
-        "jetpack": here.number if here else None,
-        "power_mode": here.power_mode if here else None,
-    }
-    return {name: value for name, value in found.items() if value is not None}
+    found = {"compute_capability": nvidia.capability(ROOT), "dla_core": order.dla_core}
+    known = {name: value for name, value in found.items() if value is not None}
+    return {"package": package, "tensorrt": version, **nvidia.facts(ROOT), **known}
 
 
 def _complete(artifact: Artifact, plan: bytes, device: dict[str, Any], path: Path) -> None:
@@ -193,6 +182,7 @@ def _finished(manifest: Manifest, device: dict[str, Any]) -> Manifest:
     return replace(
         manifest,
         device=device,
+        unproven=None,
         toolchain={**manifest.toolchain, device["package"]: device["tensorrt"]},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         extra={name: value for name, value in manifest.extra.items() if name != ticket.KEY},
