@@ -173,7 +173,7 @@ class _Build:
             onnx_sha256=digest,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             detection=self.task.detection(self.network.variant),
-            unproven=_targets.cannot_run(target),
+            unproven=_targets.unproven(target),
         )
 
     def _folder(self, target: str, precision: str) -> str:

@@ -25,7 +25,7 @@ class Target(Protocol):
 @runtime_checkable
 class DeviceBound(Protocol):
     """What a target's file offers besides where its engines are for one kind of device: ``device``, the manifest's
-    part on it, and ``cannot_run``, why no engine can be run on this machine, None where it may."""
+    part on it, and ``cannot_run``, what keeps engines from running on this machine ("no …"), None where they may."""
 
     def device(self) -> dict[str, Any]: ...
     def cannot_run(self) -> str | None: ...
@@ -53,15 +53,19 @@ def device(target: Target) -> dict[str, Any] | None:
     return target.device() if isinstance(target, DeviceBound) else None
 
 
-def cannot_run(target: Target) -> str | None:
-    """Why this machine can build but not run engines of ``target``; None where it can."""
-    return target.cannot_run() if isinstance(target, DeviceBound) else None
+def unproven(target: Target) -> str | None:
+    """What the manifest says of an engine that this machine can build but not run; None where it can."""
+    reason = target.cannot_run() if isinstance(target, DeviceBound) else None
+    if reason is None:
+        return None
+    return f"never run: built on a machine with {reason}; edgeseg verify proves it where it runs"
 
 
 def why_not(name: str) -> str | None:
     """Why engines of target ``name`` cannot be both built and run here: its package or its device is missing."""
     try:
-        reason = cannot_run(load(name, "fp32"))
+        target = load(name, "fp32")
     except MissingExtra as missing:
         return str(missing)
-    return None if reason is None else f"target {name}: {reason}"
+    reason = target.cannot_run() if isinstance(target, DeviceBound) else None
+    return None if reason is None else f"target {name} cannot run here: {reason}"

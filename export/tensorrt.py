@@ -100,13 +100,8 @@ def device() -> dict[str, Any]:
 
 
 def cannot_run() -> str | None:
-    """Why no engine can be run on this machine, or None where it may."""
-    if nvidia.present():
-        return None
-    return (
-        "built ahead of time on a machine without an NVIDIA GPU and never run: edgeseg verify proves it on one of"
-        f" compute capability {AHEAD_OF_TIME}"
-    )
+    """What keeps engines from running on this machine, None where they may."""
+    return None if nvidia.present() else "no NVIDIA GPU"
 
 
 def _bindings() -> Any:
