@@ -2,7 +2,8 @@
 
 Flags as the sources of each release's trtexec read them (github.com/NVIDIA/TensorRT, samples/common/sampleOptions.cpp):
 ``--fp16``, ``--int8`` and ``--calib`` until 10.x and gone in 11; ``--buildOnly`` until 8.6, where ``--skipInference``
-came; ``--memPoolSize`` since 8.4, its numbers in MiB.
+came; ``--memPoolSize`` since 8.4, in MiB. JetPack's package libnvinfer-bin puts it in /usr/src/tensorrt/bin,
+that of 10.16 in /usr/bin (github.com/OE4T/meta-tegra, recipes tensorrt-trtexec-prebuilt).
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from collections.abc import Sequence
 
 from edgeseg.ticket import MIB, ONNX, PLAN, TIMING_CACHE, Ticket
 
-TRTEXEC = "/usr/src/tensorrt/bin/trtexec"  # where JetPack's packages put it
-STRONGLY_TYPED, SKIP_INFERENCE = (11, 0), (8, 6)
+SKIP_INFERENCE, MOVED, STRONGLY_TYPED = (8, 6), (10, 16), (11, 0)
 
 
 def line(ticket: Ticket, precision: str, keep: Sequence[str] = ()) -> str:
@@ -33,7 +33,8 @@ def line(ticket: Ticket, precision: str, keep: Sequence[str] = ()) -> str:
     if keep:
         kept = ",".join(f"{name}:fp32" for name in keep)
         options += ["--precisionConstraints=obey", f"--layerPrecisions={kept}", f"--layerOutputTypes={kept}"]
-    return shlex.join([TRTEXEC, *options])
+    tool = "trtexec" if ticket.generation >= MOVED else "/usr/src/tensorrt/bin/trtexec"
+    return shlex.join([tool, *options])
 
 
 def _precision(ticket: Ticket, precision: str) -> list[str]:

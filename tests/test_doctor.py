@@ -53,7 +53,7 @@ def test_what_is_there_needs_no_mend(packages: dict[str, str | None], tmp_path: 
 
 
 def test_a_jetson_says_which_it_is(packages: dict[str, str | None], tmp_path: Path) -> None:
-    found = findings(tree(tmp_path, {**JETPACK_6, _nvidia.TRTEXEC: ""}))
+    found = findings(tree(tmp_path, {**JETPACK_6, _nvidia.TRTEXEC[1]: ""}))
     assert found["NVIDIA driver"].ok
     assert found["cuda-python"].mend == "pip install 'cuda-python==12.*'"
     assert found["TensorRT"].mend.startswith("sudo apt install python3-libnvinfer")

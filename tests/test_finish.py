@@ -266,6 +266,15 @@ def test_needs_neither_torch_nor_onnx(bundle: Path, board: Path, tmp_path: Path)
     assert (process.returncode, out) == (0, f"{bundle.parent / 'enet-64x96-tensorrt-fp32'}\n"), err
 
 
+def test_the_builder_itself_needs_neither() -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'onnx', 'onnx_ir', 'onnxscript', 'onnxruntime')));"
+        "from edgeseg.cli import finish; from edgeseg.export import tensorrt; tensorrt.BuildOptions()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_killed_run_leaves_the_bundle_usable(bundle: Path, board: Path, run: Run, tmp_path: Path) -> None:
     with start(bundle, board, tmp_path / "site", FAKE_SECONDS="60") as process:
         while not (bundle / "timing.cache").exists():

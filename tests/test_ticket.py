@@ -25,11 +25,11 @@ from edgeseg.ticket import Ticket
 
 SIZE, DATA = (64, 96), "streets:4@64x96:val"
 SERVED = [j for j in JETPACKS if j.generation >= LEAST]
-# Each board with its newest JetPack, each JetPack on a board that takes it, and DLA before and after its cache.
+# Each board with its newest JetPack, the other JetPacks on a board that takes them, and DLA with and without its cache.
 PLACES: set[tuple[str, str, int | None]] = {
     (b.name, b.jetpacks[-1], None) for b in BOARDS if b.jetpacks[-1] in {j.version for j in SERVED}
 }
-PLACES |= {(next(b.name for b in BOARDS[2:] if j.version in b.jetpacks), j.version, None) for j in SERVED}
+PLACES |= {("agx-orin", "6.0", None), ("agx-orin", "6.2", None), ("thor", "7.1", None)}
 PLACES |= {("xavier-nx", "5.1", 1), ("agx-orin", "6.2", 0), ("agx-orin", "7.2.2", 0)}
 
 
@@ -61,6 +61,11 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         out=tmp_path_factory.mktemp("tickets"),
     )
     return Made(where, dict(zip(precisions, build_tickets(asked, where), strict=True)))
+
+
+def test_every_board_and_every_jetpack_has_a_place() -> None:
+    assert {board for board, _, _ in PLACES} == {b.name for b in BOARDS if b.name not in ("nano", "tx2")}
+    assert {version for _, version, _ in PLACES} == {j.version for j in SERVED}
 
 
 def test_a_bundle_is_whole_and_says_what_it_waits_for(made: Made) -> None:
@@ -136,8 +141,8 @@ def order(tensorrt: str, cache: str | None = None, core: int | None = None) -> T
     return Ticket("agx-orin", "", tensorrt, core, cache, 256 * ticket.MIB, {})
 
 
-START = "/usr/src/tensorrt/bin/trtexec --onnx=model.onnx --saveEngine=model.plan --memPoolSize=workspace:256"
-CACHED = "--timingCacheFile=timing.cache"
+FOLDER = "/usr/src/tensorrt/bin/"
+START = "trtexec --onnx=model.onnx --saveEngine=model.plan --memPoolSize=workspace:256 --timingCacheFile=timing.cache"
 
 
 @pytest.mark.parametrize(
@@ -152,12 +157,14 @@ CACHED = "--timingCacheFile=timing.cache"
             "int8",
             "--skipInference --int8 --fp16 --calib=calibration.cache --useDLACore=1 --allowGPUFallback",
         ),
+        (order("10.16.2"), "fp16", "--skipInference --fp16"),
         (order("11.4.1"), "fp16", "--skipInference"),
         (order("11.4.1", None, 0), "int8", "--skipInference --useDLACore=0 --allowGPUFallback"),
     ],
 )
 def test_trtexec_by_generation(given: Ticket, precision: str, rest: str) -> None:
-    assert trtexec.line(given, precision) == f"{START} {CACHED} {rest}"
+    folder = "" if given.generation >= (10, 16) else FOLDER
+    assert trtexec.line(given, precision) == f"{folder}{START} {rest}"
 
 
 def test_trtexec_keeps_what_would_overflow_in_float32() -> None:

@@ -12,7 +12,7 @@ from edgeseg.cli._packages import installed
 from edgeseg.jetson import Jetson
 
 ROOT = Path("/")
-TRTEXEC = "usr/src/tensorrt/bin/trtexec"
+TRTEXEC = ("usr/bin/trtexec", "usr/src/tensorrt/bin/trtexec")  # since TensorRT 10.16; before
 PYCUDA = "optional, its arrays are taken as they are: pip install pycuda (compiles for minutes)"
 # Import name → the distributions that may bring it.
 TENSORRT = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx_cu12", "tensorrt_rtx_cu13", "tensorrt_rtx")}
@@ -73,6 +73,6 @@ def _board(root: Path, here: Jetson) -> Iterator[Finding]:
     lacking = [rail for rail in wanted if rail not in here.rails]
     mend = f"expected, not found: {', '.join(lacking)}" if lacking else ""
     yield Finding("jetson", "power rails", bool(here.rails) and not lacking, ", ".join(here.rails) or "none", mend)
-    there = (root / TRTEXEC).exists()
+    there = [f"/{path}" for path in TRTEXEC if (root / path).exists()]
     mend = "" if there else "sudo apt install libnvinfer-bin"
-    yield Finding("jetson", "trtexec", there, f"/{TRTEXEC}" if there else "not installed", mend)
+    yield Finding("jetson", "trtexec", bool(there), ", ".join(there) or "not installed", mend)
