@@ -51,6 +51,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tree(tmp_path / "root", {**JETPACK_6, "proc/meminfo": MEMINFO})
     monkeypatch.setattr(finish, "ROOT", root)
     monkeypatch.setitem(sys.modules, "edgeseg.export.tensorrt", fake_tensorrt)
+    monkeypatch.setitem(sys.modules, "edgeseg.runtimes.tensorrt", fake_tensorrt)
     monkeypatch.setattr(edgeseg.export, "tensorrt", fake_tensorrt, raising=False)
     (tmp_path / "site").mkdir()
     monkeypatch.syspath_prepend(fake_tensorrt.install(tmp_path / "site"))
@@ -138,6 +139,15 @@ def test_another_tensorrt_is_refused(bundle: Path, run: Run, monkeypatch: pytest
     monkeypatch.setenv("FAKE_TENSORRT", "8.5.2.2")
     refused(bundle, run, "for TensorRT 10.3.0 of JetPack 6.2, here is 8.5.2.2: build it again with the --jetpack")
     assert run(bundle, "--force")[0] == 0
+
+
+def test_what_the_proof_lacks_is_told_before_the_build(bundle: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "edgeseg.runtimes.tensorrt")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cuda"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cuda", None)
+    refused(bundle, run, "target tensorrt needs cuda-python: pip install 'edgeseg[tensorrt]'")
+    assert not (bundle / "timing.cache").exists()
 
 
 def test_want_of_memory_is_told_before_the_build(bundle: Path, board: Path, run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -56,6 +57,7 @@ def finish(
     from edgeseg.export import tensorrt
 
     name, version = tensorrt.package()
+    importlib.import_module("edgeseg.runtimes.tensorrt")  # what the proof lacks is told before the build, not after
     if not force:
         check_version(order, version)
     path = (out or bundle.resolve().parent) / finished_name(bundle, order)
