@@ -19,8 +19,7 @@ from edgeseg.benchmarks.logits import sqnr
 from edgeseg.datasets import Dataset, open_dataset
 from edgeseg.errors import EdgesegError, MissingExtra
 from edgeseg.export import BuildRequest, build
-from edgeseg.models import spec
-from edgeseg.models._weights import PACKAGED
+from edgeseg.models import packaged, spec
 from edgeseg.progress import Progress, Silent
 
 Run = dict[str, Any]
@@ -67,7 +66,7 @@ class _Row:
     def __init__(self, request: MatrixRequest, model: str, dataset: Dataset, bars: Progress) -> None:
         self.request, self.dataset, self.bars = request, dataset, bars
         self.model, _, self.variant = model.partition(":")
-        self.trained = any(PACKAGED.glob(f"{self.model}-*.safetensors")) and not self.variant
+        self.trained = self.model in packaged() and not self.variant
         self.answers = parity.Answers()
 
     def run(self) -> Iterator[Run]:

@@ -13,7 +13,7 @@ from edgeseg.cli._output import number, print_table
 from edgeseg.cli._progress import progress
 from edgeseg.datasets import Dataset, open_dataset
 from edgeseg.errors import InputError
-from edgeseg.spec import Variant
+from edgeseg.spec import ModelSpec, Variant
 
 if TYPE_CHECKING:
     from edgeseg.models._train import Lesson
@@ -45,7 +45,7 @@ def train(
     network, form = fresh(model, len(dataset.classes), variant, seed)
     if weights is not None:
         network.load_state_dict(load(model, weights, form.name, len(dataset.classes)).module.state_dict())
-    lesson = _lesson(dataset, form, parse_size(size, "--size"), spec(model).stride)
+    lesson = _lesson(dataset, spec(model), form, parse_size(size, "--size"))
     recipe = _train.Recipe(steps=steps, batch=batch, lr=lr, seed=seed, coarse=coarse)
     notes = {"variant": form.name, "classes": str(len(dataset.classes)), "data": data}
     with progress() as bars:
@@ -65,21 +65,21 @@ def train(
     print(made)
 
 
-def _lesson(data: Dataset, form: Variant, wanted: tuple[int, int] | None, stride: int) -> Lesson:
+def _lesson(data: Dataset, network: ModelSpec, form: Variant, wanted: tuple[int, int] | None) -> Lesson:
     """Raises InputError for a size that the network does not take."""
     height, width = wanted or data[0].frame.shape[:2]
     if form.anchors is not None and wanted is None:  # letterboxed: the frame need not fill it
-        height, width = (-(-n // stride) * stride for n in (height, width))
-    if height % stride or width % stride:
-        raise InputError(f"{height}x{width} is no multiple of {stride}: give --size")
+        height, width = network.fitting((height, width))
+    if (height, width) != network.fitting((height, width)):
+        raise InputError(f"{height}x{width} is no multiple of {network.stride}: give --size")
     preprocess = form.preprocess((height, width))
     if form.anchors is not None:
         from edgeseg.models._train_boxes import BoxLesson
 
-        return BoxLesson(data, preprocess, stride, form.anchors)
+        return BoxLesson(data, preprocess, network.stride, form.anchors)
     from edgeseg.models._train_labels import LabelLesson
 
-    return LabelLesson(data, preprocess, stride)
+    return LabelLesson(data, preprocess, network.stride)
 
 
 def _report(step: int, loss: float) -> None:

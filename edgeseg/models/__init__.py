@@ -67,6 +67,11 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
+def packaged() -> list[str]:
+    """The networks whose weights the package carries."""
+    return [name for name in names() if _weights.packaged(name)]
+
+
 def file(name: str) -> ModelFile:
     """The network's module. Raises InputError for a name that is none."""
     if name not in names():

@@ -22,10 +22,15 @@ PREFIX = "packaged:"
 SHOWN = 6
 
 
+def packaged(model: str) -> list[Path]:
+    """The files of weights of ``model`` that the package carries."""
+    return sorted(PACKAGED.glob(f"{model}-*.safetensors"))
+
+
 def find(model: str, weights: str | Path | None) -> Path:
     """The checkpoint's file: as given, packaged by name, or the packaged one of ``model``."""
     if weights is None:
-        found = sorted(PACKAGED.glob(f"{model}-*.safetensors"))
+        found = packaged(model)
         if not found:
             raise InputError(f"no weights of {model} come with the package: give --weights FILE")
         return found[0]
