@@ -15,6 +15,7 @@ from edgeseg.cli._output import finite, number, print_table
 from edgeseg.cli._progress import progress
 from edgeseg.cli._runs import identity
 from edgeseg.errors import CheckFailed, InputError, MissingExtra
+from edgeseg.metrics import TITLES
 from edgeseg.progress import Progress
 from edgeseg.runtimes import targets
 from edgeseg.spec import PRECISIONS
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 FRAME = (240, 320)  # what the packaged weights were trained on
 CALIBRATION, VALIDATION = "streets:64@240x320:train", "streets:32@240x320:val"
 SECONDS = 1.5
-METRICS = {"miou": "mIoU", "map": "AP"}
 
 
 def demo(
@@ -44,7 +44,7 @@ def demo(
         runs, overlays = _measure(paths, bars)
     _write(out / "results.json", json.dumps({"schema": 1, "runs": finite(runs)}, indent=2))
     write_report(runs, overlays, out / "report.html")
-    metric = METRICS[runs[0]["parity"]["metric"]]
+    metric = TITLES[runs[0]["parity"]["metric"]]
     print_table(f"{title} on {VALIDATION}, {metric} and losses in points", _columns(metric), map(_row, runs))
     print(f"report: {out / 'report.html'}   figures: {out / 'results.json'}")
     if failed := [run["artifact"] for run in runs if not run["parity"]["passed"]]:
