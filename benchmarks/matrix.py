@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from edgeseg.artifact import load
 from edgeseg.benchmarks import latency, parity
@@ -30,7 +30,8 @@ UNTRAINED = "random:1"
 @dataclass(frozen=True)
 class MatrixRequest:
     """``models`` as NAME or NAME:VARIANT; networks without packaged weights take random ones. ``data`` is what
-    engines are compared on (``limit`` frames), ``calibration`` what int8 is calibrated on."""
+    engines are compared on (``limit`` frames), ``calibration`` what int8 is calibrated on. ``size`` is the networks'
+    input: by default the frames' for networks with packaged weights, each one's own for the others."""
 
     models: tuple[str, ...]
     targets: tuple[str, ...]
@@ -108,14 +109,18 @@ class _Row:
             model=self.model, variant=self.variant or None, size=self.request.size, targets=targets,
             precisions=precisions, data=self.request.calibration, out=self.request.out / "artifacts",
         )  # fmt: skip
-        return request if self.trained else replace(request, weights=UNTRAINED, classes=len(self.dataset.classes))
+        if not self.trained:
+            return replace(request, weights=UNTRAINED, classes=len(self.dataset.classes))
+        frame = cast(tuple[int, int], self.dataset[0].frame.shape[:2])
+        return replace(request, size=request.size or spec(self.model).fitting(frame), frame=frame)
 
     def _measured(self, path: Path, precision: str) -> Run:
         try:
             found = parity.check(
                 path, self.dataset, limit=self.request.limit, progress=self.bars, answers=self.answers
             ).to_json()
-            found["sqnr_db"] = sqnr(path, self.dataset)
+            if spec(self.model).task == "semantic":  # a detector's raw outputs are compared already
+                found["sqnr_db"] = sqnr(path, self.dataset)
             if precision in LEAST_DB:
                 found["passed"] = found["sqnr_db"] >= LEAST_DB[precision]
             elif not self.trained:

@@ -12,10 +12,13 @@ The packaged weights learned from ``streets``, procedural scenes::
     edgeseg train enet --data streets:20000@240x320:train --weights first/enet.safetensors --steps 500 \
         --lr 1.5e-3 --seed 1 --coarse 0 --val streets:100@240x320:val --out second
 
-TRAINED_HERE
+    edgeseg train espnet --data streets:20000@240x320:train --steps 3500 --coarse 0.7 --half \
+        --val streets:100@240x320:val
+    edgeseg train liteseg --data streets:20000@240x320:train --steps 3500 --coarse 0.7 --half \
+        --val streets:100@240x320:val
 
 Another number of threads sums in another order, so the weights come out close, not equal: ENet's with
-``torch.set_num_threads(2)``, the others' with one thread.
+``torch.set_num_threads(2)``, the others' with ``OMP_NUM_THREADS=1``.
 """
 
 from __future__ import annotations
