@@ -19,7 +19,7 @@ from edgeseg.benchmarks.logits import sqnr
 from edgeseg.datasets import Dataset, open_dataset
 from edgeseg.errors import EdgesegError, MissingExtra
 from edgeseg.export import BuildRequest, build
-from edgeseg.models import packaged, spec
+from edgeseg.models import packaged, packaged_size, spec
 from edgeseg.progress import Progress, Silent
 
 Run = dict[str, Any]
@@ -84,14 +84,10 @@ class _Row:
         """Each cell's artifact, or why there is none. All in one go, which captures once; where that fails, one by
         one, so that a failure is its own cell's."""
         try:
-            if len(cells) == len(self.request.targets) * len(self.request.precisions):
-                return dict(
-                    zip(
-                        cells,
-                        build(self._request(self.request.targets, self.request.precisions), self.bars),
-                        strict=True,
-                    )
-                )
+            if len(cells) > 1:  # the row anew, what is there of it too: capture and calibration cost the most
+                row = [(t, p) for t in self.request.targets for p in self.request.precisions]
+                paths = build(self._request(self.request.targets, self.request.precisions), self.bars)
+                return dict(zip(row, paths, strict=True))
         except MissingExtra:
             raise
         except Exception:  # whatever a vendor's compiler raises: found again below, by cell
@@ -112,7 +108,7 @@ class _Row:
         if not self.trained:
             return replace(request, weights=UNTRAINED, classes=len(self.dataset.classes))
         frame = cast(tuple[int, int], self.dataset[0].frame.shape[:2])
-        return replace(request, size=request.size or spec(self.model).fitting(frame), frame=frame)
+        return replace(request, size=request.size or packaged_size(self.model, frame), frame=frame)
 
     def _measured(self, path: Path, precision: str) -> Run:
         try:

@@ -60,11 +60,11 @@ def _columns(metric: str) -> tuple[str, ...]:
 
 def _build(model: str, out: Path, bars: Progress) -> list[Path]:
     from edgeseg.export import BuildRequest, build
-    from edgeseg.models import spec
+    from edgeseg.models import packaged_size
 
     request = BuildRequest(
         model=model,
-        size=spec(model).fitting(FRAME),
+        size=packaged_size(model, FRAME),
         frame=FRAME,
         targets=_installed_targets(),
         precisions=PRECISIONS,

@@ -48,6 +48,7 @@ def train(
     lesson = _lesson(dataset, spec(model), form, parse_size(size, "--size"))
     recipe = _train.Recipe(steps=steps, batch=batch, lr=lr, seed=seed, coarse=coarse)
     notes = {"variant": form.name, "classes": str(len(dataset.classes)), "data": data}
+    notes["size"] = "x".join(map(str, lesson.preprocess.size))
     with progress() as bars:
         trained = _train.train(network, lesson, recipe, out, resume=resume, progress=bars, report=_report)
         if half:

@@ -72,6 +72,12 @@ def packaged() -> list[str]:
     return [name for name in names() if _weights.packaged(name)]
 
 
+def packaged_size(name: str, frame: tuple[int, int]) -> tuple[int, int]:
+    """The network input (height, width) for frames of (height, width) that the packaged weights of ``name`` want."""
+    (path, *_) = _weights.packaged(name)
+    return _weights.trained_size(path) or spec(name).fitting(frame)
+
+
 def file(name: str) -> ModelFile:
     """The network's module. Raises InputError for a name that is none."""
     if name not in names():
