@@ -10,15 +10,15 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3; do \
 demo: $(READY)
 	$(VENV)/bin/edgeseg demo --out demo
 
-# Every network on every target in every precision: those with trained weights on what they were trained on, the others
-# at their own size. An hour or two on two cores; goes on where it was.
+# Every network on every target in every precision, on the same frames, so that their times compare. An hour on two
+# cores; goes on where it was.
 TRAINED := enet espnet liteseg efficientdet
 RANDOM := unet fcn segnet deeplab deeplabv2 deeplabv3 pspnet psanet
 matrix: $(READY)
 	-$(VENV)/bin/edgeseg matrix $(TRAINED) --data streets:64@240x320:val --calibration streets:64@240x320:train \
 		--out matrix/trained
-	-$(VENV)/bin/edgeseg matrix $(RANDOM) --data streets:4@240x320:val --calibration streets:8@240x320:train \
-		--out matrix/random
+	-$(VENV)/bin/edgeseg matrix $(RANDOM) --data streets:2@240x320:val --calibration streets:8@240x320:train --size 240x320 \
+		--seconds 2 --out matrix/random
 	$(VENV)/bin/python -m edgeseg.benchmarks.matrix_table README.md docs/matrix.md matrix/trained/results.json \
 		matrix/random/results.json
 
