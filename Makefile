@@ -10,11 +10,17 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3; do \
 demo: $(READY)
 	$(VENV)/bin/edgeseg demo --out demo
 
-# Every network on every target in every precision, at its own size: an hour or two on two cores; goes on where it was.
-NETWORKS := unet fcn segnet deeplab deeplabv2 deeplabv3 enet pspnet psanet espnet liteseg efficientdet
+# Every network on every target in every precision, on the same frames, so that their times compare. An hour on two
+# cores; goes on where it was.
+TRAINED := enet espnet liteseg efficientdet
+RANDOM := unet fcn segnet deeplab deeplabv2 deeplabv3 pspnet psanet
 matrix: $(READY)
-	-$(VENV)/bin/edgeseg matrix $(NETWORKS) --data streets:4@240x320:val --calibration streets:8@240x320:train --out matrix
-	$(VENV)/bin/python -m edgeseg.benchmarks.matrix_table matrix/results.json README.md docs/matrix.md
+	-$(VENV)/bin/edgeseg matrix $(TRAINED) --data streets:64@240x320:val --calibration streets:64@240x320:train \
+		--out matrix/trained
+	-$(VENV)/bin/edgeseg matrix $(RANDOM) --data streets:2@240x320:val --calibration streets:8@240x320:train --size 240x320 \
+		--seconds 2 --out matrix/random
+	$(VENV)/bin/python -m edgeseg.benchmarks.matrix_table README.md docs/matrix.md matrix/trained/results.json \
+		matrix/random/results.json
 
 test: $(READY) $(VENV)/.tensorrt
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile

@@ -52,12 +52,13 @@ def bench(
     seconds: float = 3.0,
     threads: int | None = None,
     crf: bool = False,
+    least: int = LEAST_FRAMES,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure ``artifact`` on its golden frame, in a fresh process.
 
     Warms up until two consecutive windows' medians lie within 5 %, for at most 5 s; then measures for
-    ``seconds`` and at least 30 frames. ``threads`` None leaves their number to the target.
+    ``seconds`` and at least ``least`` frames. ``threads`` None leaves their number to the target.
 
     Returns the parts of a run that design §5 names:
         latency_ms: p50, p90, p99 (nearest-rank), mean, and the number of frames n.
@@ -78,14 +79,14 @@ def bench(
     path = Path(artifact)
     with (progress or Silent()).task(f"bench {path.name}"):
         done = subprocess.run(
-            command(path, seconds, threads, crf), capture_output=True, text=True, env=environment(), check=False
+            command(path, seconds, threads, crf, least), capture_output=True, text=True, env=environment(), check=False
         )
     return answer(path, done)
 
 
-def command(path: Path, seconds: float, threads: int | None, crf: bool = False) -> list[str]:
+def command(path: Path, seconds: float, threads: int | None, crf: bool = False, least: int = LEAST_FRAMES) -> list[str]:
     """The command line of ``bench``'s process."""
-    chosen = ["--crf"] if crf else []
+    chosen = ["--least", str(least), *(["--crf"] if crf else [])]
     chosen += [] if threads is None else ["--threads", str(threads)]
     return [sys.executable, "-m", "edgeseg.benchmarks.latency", str(path), "--seconds", str(seconds), *chosen]
 
@@ -109,7 +110,9 @@ def answer(path: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]
     return found
 
 
-def measure(artifact: Path, seconds: float, threads: int | None, crf: bool = False) -> dict[str, Any]:
+def measure(
+    artifact: Path, seconds: float, threads: int | None, crf: bool = False, least: int = LEAST_FRAMES
+) -> dict[str, Any]:
     """What ``bench`` returns, measured in this process; memory counts from here."""
     if not 0 < seconds < math.inf:
         raise InputError(f"seconds must be positive, not {seconds:g}")
@@ -123,7 +126,7 @@ def measure(artifact: Path, seconds: float, threads: int | None, crf: bool = Fal
         call = partial(engine.run, golden)
         warm = warm_up(call)
         before = validity.snapshot()
-        durations = sample(call, seconds, LEAST_FRAMES, 2 * round(seconds * 1e9 / warm.frame_ns))
+        durations = sample(call, seconds, least, 2 * round(seconds * 1e9 / warm.frame_ns))
         after = validity.snapshot()
         peak = memory_mb("VmHWM")
         selftest(engine.run, opened)
@@ -236,9 +239,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--crf", action="store_true")
+    parser.add_argument("--least", type=int, default=LEAST_FRAMES)
     given = parser.parse_args(arguments)
     try:
-        print(json.dumps(measure(given.artifact, given.seconds, given.threads, given.crf)))
+        print(json.dumps(measure(given.artifact, given.seconds, given.threads, given.crf, given.least)))
     except EdgesegError as error:
         print(json.dumps({"error": type(error).__name__, "message": str(error)}))
         return error.exit_status

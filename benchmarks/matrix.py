@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from edgeseg.artifact import load
 from edgeseg.benchmarks import latency, parity
@@ -19,19 +19,20 @@ from edgeseg.benchmarks.logits import sqnr
 from edgeseg.datasets import Dataset, open_dataset
 from edgeseg.errors import EdgesegError, MissingExtra
 from edgeseg.export import BuildRequest, build
-from edgeseg.models import spec
-from edgeseg.models._weights import PACKAGED
+from edgeseg.models import packaged, packaged_size, spec
 from edgeseg.progress import Progress, Silent
 
 Run = dict[str, Any]
 LEAST_DB = {"fp32": 60.0, "fp16": 40.0}  # on logits; int8 is judged by the task's metric
 UNTRAINED = "random:1"
+FRAMES = 8  # timed at least: some networks take seconds for one
 
 
 @dataclass(frozen=True)
 class MatrixRequest:
     """``models`` as NAME or NAME:VARIANT; networks without packaged weights take random ones. ``data`` is what
-    engines are compared on (``limit`` frames), ``calibration`` what int8 is calibrated on."""
+    engines are compared on (``limit`` frames), ``calibration`` what int8 is calibrated on. ``size`` is the networks'
+    input: by default the frames' for networks with packaged weights, each one's own for the others."""
 
     models: tuple[str, ...]
     targets: tuple[str, ...]
@@ -67,7 +68,7 @@ class _Row:
     def __init__(self, request: MatrixRequest, model: str, dataset: Dataset, bars: Progress) -> None:
         self.request, self.dataset, self.bars = request, dataset, bars
         self.model, _, self.variant = model.partition(":")
-        self.trained = any(PACKAGED.glob(f"{self.model}-*.safetensors")) and not self.variant
+        self.trained = self.model in packaged() and not self.variant
         self.answers = parity.Answers()
 
     def run(self) -> Iterator[Run]:
@@ -84,14 +85,10 @@ class _Row:
         """Each cell's artifact, or why there is none. All in one go, which captures once; where that fails, one by
         one, so that a failure is its own cell's."""
         try:
-            if len(cells) == len(self.request.targets) * len(self.request.precisions):
-                return dict(
-                    zip(
-                        cells,
-                        build(self._request(self.request.targets, self.request.precisions), self.bars),
-                        strict=True,
-                    )
-                )
+            if len(cells) > 1:  # the row anew, what is there of it too: capture and calibration cost the most
+                row = [(t, p) for t in self.request.targets for p in self.request.precisions]
+                paths = build(self._request(self.request.targets, self.request.precisions), self.bars)
+                return dict(zip(row, paths, strict=True))
         except MissingExtra:
             raise
         except Exception:  # whatever a vendor's compiler raises: found again below, by cell
@@ -109,14 +106,18 @@ class _Row:
             model=self.model, variant=self.variant or None, size=self.request.size, targets=targets,
             precisions=precisions, data=self.request.calibration, out=self.request.out / "artifacts",
         )  # fmt: skip
-        return request if self.trained else replace(request, weights=UNTRAINED, classes=len(self.dataset.classes))
+        if not self.trained:
+            return replace(request, weights=UNTRAINED, classes=len(self.dataset.classes))
+        frame = cast(tuple[int, int], self.dataset[0].frame.shape[:2])
+        return replace(request, size=request.size or packaged_size(self.model, frame), frame=frame)
 
     def _measured(self, path: Path, precision: str) -> Run:
         try:
             found = parity.check(
                 path, self.dataset, limit=self.request.limit, progress=self.bars, answers=self.answers
             ).to_json()
-            found["sqnr_db"] = sqnr(path, self.dataset)
+            if spec(self.model).task == "semantic":  # a detector's raw outputs are compared already
+                found["sqnr_db"] = sqnr(path, self.dataset)
             if precision in LEAST_DB:
                 found["passed"] = found["sqnr_db"] >= LEAST_DB[precision]
             elif not self.trained:
@@ -125,7 +126,8 @@ class _Row:
                 found = _without_scores(found)
             manifest = load(path).manifest
             about = {"trained": self.trained, "frame": list(manifest.frame), "artifact": str(path)}
-            return {**about, "parity": found, **latency.bench(path, seconds=self.request.seconds, progress=self.bars)}
+            speed = latency.bench(path, seconds=self.request.seconds, least=FRAMES, progress=self.bars)
+            return {**about, "parity": found, **speed}
         except Exception as error:
             return {"artifact": str(path), "error": _reason(error)}
 

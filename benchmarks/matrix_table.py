@@ -1,5 +1,5 @@
-"""The matrix as Markdown: ``python -m edgeseg.benchmarks.matrix_table RESULTS.json FILE.md…`` writes it between the
-two marks in each file."""
+"""The matrix as Markdown: ``python -m edgeseg.benchmarks.matrix_table README.md DOCUMENT.md RESULTS.json…`` writes
+the short form between the two marks in the first file, the full one in the second."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def main(results: str, readme: str, document: str) -> None:
-    runs = json.loads(Path(results).read_text(encoding="utf-8"))["runs"]
+def main(readme: str, document: str, *results: str) -> None:
+    runs = [run for path in results for run in json.loads(Path(path).read_text(encoding="utf-8"))["runs"]]
     for path, table in ((Path(readme), short(runs)), (Path(document), full(runs))):
         path.write_text(insert(path.read_text(encoding="utf-8"), table), encoding="utf-8")
 

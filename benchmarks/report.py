@@ -16,7 +16,7 @@ from pathlib import Path
 from edgeseg import __version__
 from edgeseg.benchmarks.report_page import details, images, plot, summary, table
 from edgeseg.benchmarks.report_page.images import Overlay
-from edgeseg.benchmarks.report_page.text import Run, count, dig, escape, figure, name
+from edgeseg.benchmarks.report_page.text import Run, count, dig, escape, figure, metric, name
 from edgeseg.errors import InputError
 from edgeseg.spec import PRECISIONS
 
@@ -94,7 +94,7 @@ def _disturbed(runs: Sequence[Run]) -> str:
 
 
 def _plot(runs: Sequence[Run], colors: Mapping[str, int]) -> str:
-    measure, keys, scale = "mIoU, points", ("parity", "engine"), 1.0
+    measure, keys, scale = f"{metric(runs)}, points", ("parity", "engine"), 1.0
     if not any(figure(run, *keys) is not None for run in runs):
         measure, keys, scale = "agreement with PyTorch, %", ("parity", "agreement"), 100.0
     points = []

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
 
+TITLES = {"miou": "mIoU", "map": "AP"}  # of the metrics, as tables name them
+
 
 def confusion(
     labels: NDArray[np.integer[Any]],

@@ -112,3 +112,8 @@ class ModelSpec:
     task: str
     stride: int
     variants: tuple[Variant, ...]
+
+    def fitting(self, frame: tuple[int, int]) -> tuple[int, int]:
+        """The least network input (height, width) that a frame of (height, width) fits into."""
+        height, width = (-(-n // self.stride) * self.stride for n in frame)
+        return height, width

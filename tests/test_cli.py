@@ -340,6 +340,14 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_demo_wants_packaged_weights(tmp_path: Path, cli: Cli) -> None:
+    status, out, err = cli("demo", "--model", "segnet", "--out", tmp_path / "demo")
+    assert (status, out) == (2, "")
+    assert "no weights of segnet come with the package: use one of" in err
+    assert "enet" in err
+    assert not (tmp_path / "demo").exists()
+
+
 @pytest.mark.slow
 def test_demo_tells_the_whole_story(tmp_path: Path, cli: Cli) -> None:
     status, out, err = cli("demo", "--out", tmp_path)

@@ -41,10 +41,17 @@ def test_published_checkpoint_gives_its_golden_logits(data_folder, checkpoint) -
     network = models.load("enet", checkpoint)
     assert (network.variant.name, network.classes) == ("overlap", 12)
     golden = np.load(data_folder / "golden/davidtvs_enet_old_camvid_test.npz")
-    with torch.inference_mode():
-        logits = network.module(torch.from_numpy(golden["0001TP_008550.input"])[None])[0].numpy()
-    assert np.abs(logits - golden["0001TP_008550.logits"]).max() <= 1e-3
+    frame, wanted = torch.from_numpy(golden["0001TP_008550.input"])[None], golden["0001TP_008550.logits"]
+    # One maximum of a pooling window is a tie but for rounding. In float64, as with oneDNN's AVX-512 kernels, it falls
+    # elsewhere than in the golden run, and 36 of two million logits move by up to 1.7e-3; plain kernels give 7e-5.
+    with torch.inference_mode(), torch.backends.mkldnn.flags(enabled=False):
+        logits = network.module(frame)[0].numpy()
+    assert np.abs(logits - wanted).max() <= 1e-3
     assert (logits.argmax(0) == golden["0001TP_008550.argmax"]).all()
+    with torch.inference_mode():
+        fast = np.abs(network.module(frame)[0].numpy() - wanted)
+    assert (fast > 1e-3).sum() <= 100
+    assert fast.max() < 1e-2
 
 
 def test_published_checkpoint_scores_on_camvid_val(data_folder, checkpoint) -> None:  # type: ignore[no-untyped-def]

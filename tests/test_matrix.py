@@ -44,6 +44,12 @@ def test_it_goes_on_where_it_was(runs: tuple[Path, list[Run]]) -> None:
     assert after[0] == before[0] and after[1]["parity"] == before[1]["parity"]
 
 
+def test_trained_weights_are_scored_on_the_frames_they_know(tmp_path: Path) -> None:
+    (found,) = run_matrix(request(tmp_path, models=("enet",), precisions=("fp32",), size=None))
+    assert found["trained"] and found["frame"] == [64, 96]
+    assert found["parity"]["passed"] and found["parity"]["reference"] > 0
+
+
 def test_a_failure_is_a_cell_and_stops_nothing(tmp_path: Path) -> None:
     found = run_matrix(request(tmp_path, models=("enet:overlap", "enet"), precisions=("fp32",), size=(60, 96)))
     assert [run["error"].split(":")[0] for run in found] == ["ENet takes sizes that are multiples of 8, not 60x96"] * 2
@@ -57,7 +63,7 @@ def test_tables_are_written_between_their_marks(runs: tuple[Path, list[Run]], tm
     (out / "results.json").write_text(json.dumps({"schema": 1, "runs": found}))
     for name in ("README.md", "matrix.md"):
         (tmp_path / name).write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    main(str(out / "results.json"), str(tmp_path / "README.md"), str(tmp_path / "matrix.md"))
+    main(str(tmp_path / "README.md"), str(tmp_path / "matrix.md"), str(out / "results.json"))
     readme, document = ((tmp_path / name).read_text() for name in ("README.md", "matrix.md"))
     assert readme == f"before\n{BEGIN}\n{short(found)}\n{END}\nafter\n"
     assert "| enet overlap | 64×96 |" in readme and document.count("| enet overlap |") == 2

@@ -10,20 +10,15 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from edgeseg.boxes import anchor_boxes, decode
 from edgeseg.datasets import Sample
 from edgeseg.datasets.streets import open_split
 from edgeseg.errors import InputError
-from edgeseg.models import _weights, enet
-from edgeseg.models._train import (
-    Recipe,
-    class_weights,
-    fit,
-    halve,
-    learning_rate,
-    mean_iou,
-    save_weights,
-    train,
-)
+from edgeseg.models import _weights, efficientdet, enet
+from edgeseg.models._train import Recipe, halve_weights, learning_rate, save_weights, train
+from edgeseg.models._train_boxes import BoxLesson, solid
+from edgeseg.models._train_labels import LabelLesson, class_weights, fit, halve, mean_iou
+from edgeseg.progress import Silent
 from edgeseg.spec import Preprocess
 
 PREPROCESS = Preprocess(size=(64, 96))
@@ -44,9 +39,9 @@ def network() -> enet.ENet:
 
 
 def test_thirty_steps_learn(tmp_path: Path) -> None:
-    data, losses = open_split("40@64x96", "train"), []
+    lesson, losses = LabelLesson(open_split("40@64x96", "train"), PREPROCESS, 8), []
     recipe = Recipe(steps=30, batch=4, lr=3e-3, save_every=5, workers=0, coarse=0.0)
-    trained = train(network(), data, PREPROCESS, recipe, tmp_path, report=lambda _, loss: losses.append(loss))
+    trained = train(network(), lesson, recipe, tmp_path, report=lambda _, loss: losses.append(loss))
     assert len(losses) == 6
     assert losses[-1] < 0.8 * losses[0]
     assert not trained.training
@@ -83,13 +78,14 @@ def stop_at_last(steps: int, loss: float) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_resumed_is_the_same_as_uninterrupted(tmp_path: Path, workers: int) -> None:
-    data, whole, parts = open_split("9@64x96", "train"), tmp_path / "whole", tmp_path / "parts"
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    lesson = LabelLesson(open_split("9@64x96", "train"), PREPROCESS, 8)
     recipe = Recipe(steps=6, batch=2, save_every=3, workers=workers, coarse=0.5)
-    expected = train(network(), data, PREPROCESS, recipe, whole).state_dict()
+    expected = train(network(), lesson, recipe, whole).state_dict()
     with pytest.raises(Stop):
-        train(network(), data, PREPROCESS, recipe, parts, report=stop_at_last)
+        train(network(), lesson, recipe, parts, report=stop_at_last)
     torch.manual_seed(99)
-    resumed = train(enet.build(classes=11), data, PREPROCESS, recipe, parts, resume=True).state_dict()
+    resumed = train(enet.build(classes=11), lesson, recipe, parts, resume=True).state_dict()
     assert all(torch.equal(resumed[name], value) for name, value in expected.items())
 
 
@@ -128,12 +124,12 @@ def test_rare_classes_weigh_more() -> None:
 
 
 def test_halves_to_multiples_of_the_stride() -> None:
-    frames = torch.full((1, 3, 64, 100), 7, dtype=torch.uint8)
-    labels = torch.arange(100).expand(1, 64, 100)
-    small, nearest = halve(frames, labels, 8)
-    assert (small.shape, nearest.shape) == ((1, 3, 32, 48), (1, 32, 48))
+    frame = torch.full((3, 64, 100), 7, dtype=torch.uint8)
+    labels = torch.arange(100).expand(64, 100)
+    small, nearest = halve(frame, labels, 8)
+    assert (small.shape, nearest.shape) == ((3, 32, 48), (32, 48))
     assert (small == 7).all()
-    assert (nearest[0, 0].diff() > 0).all()
+    assert (nearest[0].diff() > 0).all()
 
 
 def test_unlabelled_images_are_refused() -> None:
@@ -147,3 +143,64 @@ def test_frames_are_fitted_to_the_network() -> None:
     fitted, labels = fit(Sample("s", frame, np.ones((32, 48), np.uint8)), Preprocess(size=(64, 96), order="BGR"))
     assert (fitted.shape, labels.shape) == ((64, 96, 3), (64, 96))
     assert fitted[0, 0].tolist() == [0, 0, 200]
+
+
+def test_half_precision_weights_are_what_was_scored(tmp_path: Path) -> None:
+    trained, path = network(), tmp_path / "net.safetensors"
+    halve_weights(trained)
+    save_weights(trained, path, {}, half=True)
+    assert path.stat().st_size < 0.7 * 4 * sum(p.numel() for p in trained.parameters())
+    other = enet.build(classes=11)
+    _weights.fill(other, _weights.read(path), "enet", path)
+    wanted = trained.state_dict()
+    assert all(torch.equal(v, wanted[k]) for k, v in other.state_dict().items() if "num_batches" not in k)
+    assert all(v.dtype == wanted[k].dtype for k, v in other.state_dict().items())
+
+
+def objects(sample: Sample) -> list[tuple[int, list[float]]]:
+    assert sample.boxes is not None and sample.box_classes is not None
+    return sorted(zip(sample.box_classes.tolist(), sample.boxes.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_anchors_learn_the_objects_of_the_frame_they_see(mirror: bool, coarse: bool) -> None:
+    anchors = efficientdet.SPEC.variants[0].anchors
+    assert anchors is not None
+    preprocess, data = Preprocess((128, 192), letterbox=True), open_split("4@96x160", "train")
+    lesson, sample = BoxLesson(data, preprocess, 32, anchors), data[1]
+    frame, classes, deltas = lesson.example(sample, mirror, coarse)
+    size = (64, 96) if coarse else (128, 192)
+    assert tuple(frame.shape) == (3, *size)
+    sees = classes >= 0
+    height, width = Preprocess(size, letterbox=True).fitted((96, 160))
+    boxes = decode(deltas[sees].numpy(), anchor_boxes(anchors, size)[sees.numpy()])
+    boxes *= np.array([160 / width, 96 / height] * 2, np.float32)
+    if mirror:
+        boxes = np.stack([160 - boxes[:, 2], boxes[:, 1], 160 - boxes[:, 0], boxes[:, 3]], 1)
+    shown = objects(sample)
+    learnt = set()
+    for kind, box in zip(classes[sees].tolist(), boxes, strict=True):
+        (which,) = (i for i, (k, truth) in enumerate(shown) if k == kind and np.allclose(box, truth, atol=0.01))
+        learnt.add(which)
+    assert len(learnt) >= 0.7 * len(shown) > 1  # small ones may share a best anchor
+
+
+def test_a_detector_learns(tmp_path: Path) -> None:
+    data, losses = open_split("24@64x96", "train"), []
+    (form,) = (v for v in efficientdet.SPEC.variants if v.name == "lite0")
+    assert form.anchors is not None
+    torch.manual_seed(3)
+    lesson = BoxLesson(data, form.preprocess((64, 96)), 32, form.anchors)
+    recipe = Recipe(steps=24, batch=4, lr=3e-3, save_every=4, workers=0, coarse=0.25)
+    fresh = efficientdet.build(11, "lite0", width=0.25)
+    trained = train(fresh, lesson, recipe, tmp_path, report=lambda _, loss: losses.append(loss))
+    assert losses[-1] < 0.8 * losses[1]
+    mean, each = lesson.score(trained, data, Silent())
+    assert 0 <= mean <= 100
+    assert np.isnan(each[0])  # no box of sky
+
+
+def test_images_without_boxes_are_refused() -> None:
+    with pytest.raises(InputError, match="boxes"):
+        solid(Sample("bare", np.zeros((64, 96, 3), np.uint8)))

@@ -19,8 +19,9 @@ from edgeseg.benchmarks.report_page.text import (
 
 MEANINGS = (
     ("mIoU", "mean intersection over union with the ground truth, in points of 100"),
-    ("Drop", "points of mIoU that the engine loses against PyTorch; negative is a gain"),
-    ("Agree", "share of pixels where engine and PyTorch give the same class"),
+    ("AP", "COCO's average precision of the boxes, AP@[.5:.95], in points of 100"),
+    ("Drop", "points of mIoU or AP that the engine loses against PyTorch; negative is a gain"),
+    ("Agree", "share of pixels of the same class in engine and PyTorch; of PyTorch's objects that the engine sees"),
     ("Quantization", "the quantized graph in exact arithmetic against PyTorch"),
     ("Engine error", "the engine against that graph"),
     ("p50, p90, p99", "percentiles of a frame's whole call in one stream, frame in to labels out"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edgeseg.benchmarks.report_page.text import Run, count, dig, digits_for, escape, figure, name, number
+from edgeseg.benchmarks.report_page.text import Run, count, dig, digits_for, escape, figure, metric, name, number
+from edgeseg.metrics import TITLES
 
 
 def header(runs: Sequence[Run]) -> str:
@@ -70,13 +71,13 @@ def _keys(runs: Sequence[Run]) -> list[str]:
     passed = sum(bool(run["parity"]["passed"]) for run in judged)
     keys = [_key("Within the gate", f"{passed} of {len(judged)}", "engines against PyTorch")] if judged else []
     if run := _extreme(runs, max, "parity", "drop"):
-        keys.append(_key("Largest drop", number(run["parity"]["drop"], 2), f"points of mIoU, {name(run)}"))
+        keys.append(_key("Largest drop", number(run["parity"]["drop"], 2), f"points of {metric([run])}, {name(run)}"))
     elif run := _extreme(runs, min, "parity", "agreement"):
         keys.append(
             _key(
                 "Least agreement",
                 f"{100 * run['parity']['agreement']:.2f}\N{THIN SPACE}%",
-                f"of pixels, {name(run)}",
+                f"of {'objects' if metric([run]) == TITLES['map'] else 'pixels'}, {name(run)}",
             )
         )
     if run := _extreme(runs, min, "latency_ms", "p50"):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
 
-from edgeseg.benchmarks.report_page.text import ABSENT, Run, dig, digits_for, escape, figure, number, scroll
+from edgeseg.benchmarks.report_page.text import ABSENT, Run, dig, digits_for, escape, figure, metric, number, scroll
+from edgeseg.metrics import TITLES
 
 Color = tuple[int, int, int]
 LOW = 2.0
@@ -36,11 +37,13 @@ def columns(runs: Sequence[Run]) -> list[Column]:
     """Those columns that some run has figures for."""
     labelled = any(dig(run, "parity", "quantization", "drop") is not None for run in runs)
     cause, scale, unit = ("drop", 1.0, "points") if labelled else ("agreement", 100.0, "agreement %")
+    score = metric(runs)
+    boxes = score == TITLES["map"]
     wanted = [
-        Column("mIoU, points", "PyTorch", _at("parity", "reference"), 2),
-        Column("mIoU, points", "Engine", _at("parity", "engine"), 2),
-        Column("mIoU, points", "Drop", _at("parity", "drop"), 2),
-        Column("Labels", "Agree %", _at("parity", "agreement", scale=100), 2),
+        Column(f"{score}, points", "PyTorch", _at("parity", "reference"), 2),
+        Column(f"{score}, points", "Engine", _at("parity", "engine"), 2),
+        Column(f"{score}, points", "Drop", _at("parity", "drop"), 2),
+        Column("Objects" if boxes else "Labels", "Agree %", _at("parity", "agreement", scale=100), 2),
         Column(f"int8 loss, {unit}", "Quantization", _at("parity", "quantization", cause, scale=scale), 2),
         Column(f"int8 loss, {unit}", "Engine error", _at("parity", "engine_error", cause, scale=scale), 2),
         Column("Latency, ms", "p50", _at("latency_ms", "p50"), bar=True),
@@ -112,7 +115,7 @@ def _badge(passed: object) -> str:
 
 
 def per_class(runs: Sequence[Run], swatches: Mapping[str, Color]) -> str:
-    """IoU of each class and engine, in points; empty where no run has them."""
+    """IoU, or AP, of each class and engine, in points; empty where no run has them."""
     scored = [run for run in runs if dig(run, "parity", "per_class")]
     if not scored:
         return ""
@@ -122,10 +125,12 @@ def per_class(runs: Sequence[Run], swatches: Mapping[str, Color]) -> str:
         for run in scored
     )
     rows = "".join(_class_row(name, scored, swatches.get(name)) for name in names)
+    score = metric(scored).removeprefix("m")
     table = f'<thead><tr><th scope="col">Class</th>{heads}</tr></thead><tbody>{rows}</tbody>'
     return (
-        '<details class="fold"><summary>Class by class</summary><p>IoU of each engine in points. Tinted: two'
-        f" points or more below the row's median.</p>{scroll('IoU by class', 'classes', table)}</details>"
+        '<details class="fold"><summary>Class by class</summary><p>'
+        f"{score} of each engine in points. Tinted: two"
+        f" points or more below the row's median.</p>{scroll(f'{score} by class', 'classes', table)}</details>"
     )
 
 

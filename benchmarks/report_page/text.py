@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from edgeseg.metrics import TITLES
+
 ABSENT = "–"
 
 Run = Mapping[str, Any]
@@ -50,6 +52,12 @@ def scroll(label: str, kind: str, rows: str) -> str:
     """A table of class ``kind`` that scrolls sideways in its own box, by keyboard too."""
     box = f'<div class="scroll" role="region" aria-label="{label}" tabindex="0">'
     return f'{box}<table class="{kind}">{rows}</table></div>'
+
+
+def metric(runs: Iterable[Run]) -> str:
+    """What the runs' scores are of."""
+    found = {TITLES.get(str(dig(run, "parity", "metric")), "") for run in runs} - {""}
+    return " or ".join(sorted(found)) or "mIoU"
 
 
 def name(run: Run) -> str:

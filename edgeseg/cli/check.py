@@ -11,8 +11,8 @@ from edgeseg.cli._output import number, print_json, print_table
 from edgeseg.cli._progress import progress
 from edgeseg.cli._runs import identity
 from edgeseg.errors import CheckFailed
+from edgeseg.metrics import TITLES
 
-METRICS = {"miou": "mIoU", "map": "AP"}
 COLUMNS = (
     "artifact", "images", "{0}\nPyTorch", "{0}\nengine", "drop", "agreement\n%", "SQNR\ndB",
     "quantization\nloss", "engine\nerror", "gate",
@@ -44,7 +44,7 @@ def check(
     if json:
         print_json(runs=runs)
     else:
-        metric = " or ".join(sorted({METRICS[run["parity"]["metric"]] for run in runs}))
+        metric = " or ".join(sorted({TITLES[run["parity"]["metric"]] for run in runs}))
         columns = [column.format(metric) for column in COLUMNS]
         print_table(f"Parity on {data}, {metric} and losses in points", columns, map(_row, runs))
     if failed := [run["artifact"] for run in runs if not run["parity"]["passed"]]:

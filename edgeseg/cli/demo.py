@@ -13,43 +13,57 @@ from edgeseg.cli._output import finite, number, print_table
 from edgeseg.cli._packages import usable_targets
 from edgeseg.cli._progress import progress
 from edgeseg.cli._runs import identity
-from edgeseg.errors import CheckFailed
+from edgeseg.errors import CheckFailed, InputError
+from edgeseg.metrics import TITLES
 from edgeseg.progress import Progress
 from edgeseg.spec import PRECISIONS
 
 if TYPE_CHECKING:
     from edgeseg.benchmarks.report import Overlay
 
-SIZE = (240, 320)  # what the packaged weights were trained at
+FRAME = (240, 320)  # what the packaged weights were trained on
 CALIBRATION, VALIDATION = "streets:64@240x320:train", "streets:32@240x320:val"
 SECONDS = 1.5
-COLUMNS = (
-    "target", "precision", "mIoU", "drop", "agreement\n%", "quantization\nloss", "engine\nerror", "p50\nms",
-    "p99\nms", "FPS", "size\nMB", "gate",
-)  # fmt: skip
 
 
-def demo(out: Annotated[Path, typer.Option(help="Folder that receives everything.")] = Path("demo")) -> None:
-    """Build ENet for every target and precision, prove it against PyTorch, time it, draw it."""
+def demo(
+    model: Annotated[str, typer.Option(help="A network whose weights come with the package.")] = "enet",
+    out: Annotated[Path, typer.Option(help="Folder that receives everything.")] = Path("demo"),
+) -> None:
+    """Build a network for every target and precision, prove it against PyTorch, time it, draw it."""
     from edgeseg.benchmarks.report import write_report
+    from edgeseg.models import packaged, spec
 
+    title = spec(model).title
+    if model not in packaged():
+        raise InputError(f"no weights of {model} come with the package: use one of {', '.join(packaged())}")
     with progress() as bars:
-        paths = _build(out, bars)
+        paths = _build(model, out, bars)
         runs, overlays = _measure(paths, bars)
     _write(out / "results.json", json.dumps({"schema": 1, "runs": finite(runs)}, indent=2))
     write_report(runs, overlays, out / "report.html")
-    print_table(f"ENet on {VALIDATION}, mIoU and losses in points", COLUMNS, map(_row, runs))
+    metric = TITLES[runs[0]["parity"]["metric"]]
+    print_table(f"{title} on {VALIDATION}, {metric} and losses in points", _columns(metric), map(_row, runs))
     print(f"report: {out / 'report.html'}   figures: {out / 'results.json'}")
     if failed := [run["artifact"] for run in runs if not run["parity"]["passed"]]:
         raise CheckFailed(f"{len(failed)} of {len(runs)} artifacts over the gate: {', '.join(failed)}")
 
 
-def _build(out: Path, bars: Progress) -> list[Path]:
+def _columns(metric: str) -> tuple[str, ...]:
+    return (
+        "target", "precision", metric, "drop", "agreement\n%", "quantization\nloss", "engine\nerror", "p50\nms",
+        "p99\nms", "FPS", "size\nMB", "gate",
+    )  # fmt: skip
+
+
+def _build(model: str, out: Path, bars: Progress) -> list[Path]:
     from edgeseg.export import BuildRequest, build
+    from edgeseg.models import packaged_size
 
     request = BuildRequest(
-        model="enet",
-        size=SIZE,
+        model=model,
+        size=packaged_size(model, FRAME),
+        frame=FRAME,
         targets=usable_targets(),
         precisions=PRECISIONS,
         data=CALIBRATION,

@@ -67,6 +67,17 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
+def packaged() -> list[str]:
+    """The networks whose weights the package carries."""
+    return [name for name in names() if _weights.packaged(name)]
+
+
+def packaged_size(name: str, frame: tuple[int, int]) -> tuple[int, int]:
+    """The network input (height, width) for frames of (height, width) that the packaged weights of ``name`` want."""
+    (path, *_) = _weights.packaged(name)
+    return _weights.trained_size(path) or spec(name).fitting(frame)
+
+
 def file(name: str) -> ModelFile:
     """The network's module. Raises InputError for a name that is none."""
     if name not in names():

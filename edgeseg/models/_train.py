@@ -1,20 +1,24 @@
-r"""A plain trainer for semantic segmentation: the one that made the packaged weights.
+r"""A plain trainer: the one that made the packaged weights.
 
-AdamW, cosine learning rate after a warm-up, cross-entropy with the class weights of the ENet paper
-(arXiv:1606.02147, section 5.1), mirrored and re-exposed frames, frames of half the size for the first part
-of the run (a quarter of the work), and an average of the weights over time.
+AdamW, cosine learning rate after a warm-up, mirrored and re-exposed frames, frames of half the size for the first part
+of the run (a quarter of the work), and an average of the weights over time. What is learnt of a frame, and its loss,
+is the task's: edgeseg.models._train_labels, edgeseg.models._train_boxes.
 Step k draws its images, its augmentation and its dropout from (seed, k) alone: a run that was stopped and
 resumed gives the same weights as one that was not.
 
-``weights/enet-streets.safetensors`` is ENet ``paper``, trained twice in a row on ``streets``; the second run
-starts from the weights of the first and sees whole frames only::
+The packaged weights learned from ``streets``, procedural scenes::
 
     edgeseg train enet --data streets:20000@240x320:train --steps 2500 --lr 2e-3 --out first
     edgeseg train enet --data streets:20000@240x320:train --weights first/enet.safetensors --steps 500 \
         --lr 1.5e-3 --seed 1 --coarse 0 --val streets:100@240x320:val --out second
 
-It was trained with ``torch.set_num_threads(2)``; another number of threads sums in another order, so the
-weights come out close, not equal.
+    edgeseg train espnet --data streets:20000@240x320:train --steps 3500 --coarse 0.7 --half \
+        --val streets:100@240x320:val
+    edgeseg train liteseg --data streets:20000@240x320:train --steps 3500 --coarse 0.7 --half \
+        --val streets:100@240x320:val
+
+Another number of threads sums in another order, so the weights come out close, not equal: ENet's with
+``torch.set_num_threads(2)``, the others' with ``OMP_NUM_THREADS=1``.
 """
 
 from __future__ import annotations
@@ -22,43 +26,47 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from edgeseg.datasets import Dataset, Sample
-from edgeseg.errors import InputError
-from edgeseg.images import resize_frame, resize_labels
-from edgeseg.metrics import confusion, miou
-from edgeseg.models._reference import Reference
 from edgeseg.progress import Progress, Silent
 from edgeseg.spec import Preprocess
 
 WARM_UP = 0.05  # of all steps
 AVERAGE = 0.99  # weight of the past in the running average of the weights
-WEIGHT_DECAY = 2e-4  # the paper's
-# w = 1 / ln(floor + share of pixels). The paper's 1.02 weighs a rare class up to 14 times the road; 1.1,
-# 4 times.
-WEIGHT_FLOOR = 1.1
-AUXILIARY = 0.4  # weight of an auxiliary head's loss (PSPNet, arXiv:1612.01105, section 3.3)
-SAMPLED = 64  # images that the shares of the classes are counted on
+WEIGHT_DECAY = 2e-4  # the ENet paper's
+
+
+class Lesson(Protocol):
+    """What a network is to learn from ``data``. An example is a frame 3×H×W in 8-bit units and what it shows;
+    ``coarse`` ones are of about half the size. ``metric`` is what ``score`` measures: a mean and the classes', in
+    points."""
+
+    data: Dataset
+    preprocess: Preprocess
+    metric: str
+
+    def example(self, sample: Sample, mirror: bool, coarse: bool) -> tuple[Tensor, ...]: ...
+    def loss(self, outputs: Any, wanted: Sequence[Tensor]) -> Tensor: ...
+    def score(self, network: nn.Module, data: Dataset, progress: Progress) -> tuple[float, NDArray[np.float64]]: ...
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train: ``steps`` batches of ``batch`` images, peak learning rate ``lr``, a checkpoint every
     ``save_every`` steps, images drawn by ``workers`` processes beside the trainer (0: by the trainer). The
-    first ``coarse`` of all steps see half-size frames, cut down to multiples of the network's ``stride``."""
+    first ``coarse`` of all steps see half-size frames."""
 
     steps: int
     batch: int = 8
@@ -67,65 +75,33 @@ class Recipe:
     save_every: int = 250
     workers: int = 1
     coarse: float = 0.88
-    stride: int = 8
 
 
-class _Draws(TorchDataset[tuple[Tensor, Tensor]]):
-    """Item k: the k-th image to learn from, frame uint8 3×H×W and labels int64 H×W."""
+class _Draws(TorchDataset[tuple[Tensor, ...]]):
+    """Item k: the k-th example to learn from, of those from ``first`` on."""
 
-    def __init__(self, data: Dataset, preprocess: Preprocess, seed: int, first: int, last: int) -> None:
-        self.data, self.preprocess, self.seed, self.first, self.last = data, preprocess, seed, first, last
+    def __init__(self, lesson: Lesson, recipe: Recipe, first: int) -> None:
+        self.lesson, self.recipe, self.first = lesson, recipe, first * recipe.batch
 
     def __len__(self) -> int:
-        return self.last - self.first
+        return self.recipe.steps * self.recipe.batch - self.first
 
-    def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
-        epoch, place = divmod(self.first + item, len(self.data))
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.data))
-        frame, labels = fit(self.data[int(order[place])], self.preprocess)
-        rng = np.random.default_rng((self.seed, self.first + item, 1))
-        if rng.random() < 0.5:
-            frame, labels = frame[:, ::-1], labels[:, ::-1]
+    def __getitem__(self, item: int) -> tuple[Tensor, ...]:
+        recipe, data, number = self.recipe, self.lesson.data, self.first + item
+        epoch, place = divmod(number, len(data))
+        order = np.random.default_rng((recipe.seed, epoch)).permutation(len(data))
+        rng = np.random.default_rng((recipe.seed, number, 1))
+        mirror = rng.random() < 0.5
         tones = (np.arange(256.0) - 128.0) * rng.uniform(0.8, 1.2) + 128.0 * rng.uniform(0.85, 1.15)
-        frame = tones.clip(0, 255).astype(np.uint8)[frame]
-        return torch.from_numpy(frame.transpose(2, 0, 1).copy()), torch.from_numpy(labels.astype(np.int64))
-
-
-def fit(sample: Sample, preprocess: Preprocess) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Frame and labels at the network's input size, the frame in its channel order.
-
-    Raises:
-        InputError: the sample has no labels.
-    """
-    if sample.labels is None:
-        raise InputError(f"{sample.name} has no labels to learn from: give --data with labels")
-    frame = resize_frame(sample.frame, preprocess.size)
-    labels = resize_labels(sample.labels, preprocess.size)
-    return (frame[..., ::-1] if preprocess.order == "BGR" else frame), labels
-
-
-def class_weights(data: Dataset) -> Tensor:
-    """Weight of each class in the loss, from the shares of pixels over some images spread over ``data``."""
-    counts = np.zeros(256, np.int64)
-    for index in np.linspace(0, len(data) - 1, min(SAMPLED, len(data))).astype(int).tolist():
-        labels = data[index].labels
-        counts += 0 if labels is None else np.bincount(labels.ravel(), minlength=256)
-    share = counts[: len(data.classes)] / max(int(counts[: len(data.classes)].sum()), 1)
-    return torch.from_numpy(1.0 / np.log(WEIGHT_FLOOR + share)).float()
+        sample = data[int(order[place])]
+        exposed = replace(sample, frame=tones.clip(0, 255).astype(np.uint8)[sample.frame])
+        return self.lesson.example(exposed, mirror, number // recipe.batch < recipe.coarse * recipe.steps)
 
 
 def normalise(frames: Tensor, preprocess: Preprocess) -> Tensor:
-    """uint8 N×3×H×W → float32 (frame - mean) / std."""
+    """N×3×H×W in 8-bit units → float32 (frame - mean) / std."""
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
     return (frames.float() - mean) / std
-
-
-def halve(frames: Tensor, labels: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Frames N×3×H×W (averaged) and labels N×H×W (nearest) at about half their size."""
-    height, width = (max(stride, n // 2 // stride * stride) for n in labels.shape[1:])
-    small = functional.interpolate(frames.float(), (height, width), mode="area")
-    nearest = functional.interpolate(labels[:, None].float(), (height, width), mode="nearest-exact")
-    return small, nearest[:, 0].long()
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
@@ -147,9 +123,22 @@ def _follow(average: nn.Module, network: nn.Module, step: int) -> None:
             value.copy_(new)
 
 
-def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the weights as safetensors, whole or not at all."""
+@torch.no_grad()
+def halve_weights(network: nn.Module) -> None:
+    """Round kernels to half precision, in place. Vectors stay: they are small, and some variances are large."""
+    for value in filter(_is_kernel, network.state_dict().values()):
+        value.copy_(value.half())
+
+
+def _is_kernel(value: Tensor) -> bool:
+    return value.dim() > 1
+
+
+def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str], half: bool = False) -> None:
+    """Write the weights as safetensors, whole or not at all; ``half`` stores the kernels in half precision."""
     state = {k: v.contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    if half:
+        state = {k: v.half() if _is_kernel(v) else v for k, v in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     save_file(state, part, dict(metadata))
@@ -163,26 +152,9 @@ def _save_state(path: Path, state: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
-def mean_iou(
-    network: nn.Module, data: Dataset, preprocess: Preprocess, progress: Progress | None = None
-) -> tuple[float, NDArray[np.float64]]:
-    """Mean intersection over union and that of each class over ``data``, in points (0 to 100)."""
-    reference, n = Reference(network, preprocess), len(data.classes)
-    counts = np.zeros((n, n), np.int64)
-    with (progress or Silent()).task("validate", len(data)) as done:
-        for index in range(len(data)):
-            sample = data[index]
-            if sample.labels is not None:
-                _, answer = reference.run(sample.frame)
-                counts += confusion(sample.labels, answer, n, data.ignore_index)
-            done()
-    return miou(counts, data.ignore_index)
-
-
 def train(
     network: nn.Module,
-    data: Dataset,
-    preprocess: Preprocess,
+    lesson: Lesson,
     recipe: Recipe,
     out: Path,
     *,
@@ -190,13 +162,12 @@ def train(
     progress: Progress | None = None,
     report: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
-    """Train ``network`` in place on ``data``.
+    """Train ``network`` in place.
 
     ``out`` receives ``state.pt`` (all that a resumed run needs) and ``average.safetensors`` (the weights
     averaged over time) at every checkpoint and at the end.
 
     Args:
-        preprocess: the network's input; images of another size are resized to it.
         resume: go on from ``out/state.pt`` where it exists.
         report: called at every checkpoint with the steps done and the mean loss since the last one.
 
@@ -204,18 +175,18 @@ def train(
         The averaged network, in evaluation mode.
 
     Raises:
-        InputError: an image has no labels.
+        InputError: an image does not show what is to be learnt.
     """
     out.mkdir(parents=True, exist_ok=True)
     average = copy.deepcopy(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=WEIGHT_DECAY)
     first = _restore(out / "state.pt", network, average, optimizer) if resume else 0
-    loss_of, total, since = _Loss(data), 0.0, first
-    draws = _Draws(data, preprocess, recipe.seed, first * recipe.batch, recipe.steps * recipe.batch)
+    total, since = 0.0, first
     network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     with (progress or Silent()).task("train", recipe.steps - first) as done:
-        for step, batch in enumerate(DataLoader(draws, recipe.batch, num_workers=recipe.workers), first):
-            total += _step(network, optimizer, loss_of, step, batch, preprocess, recipe)
+        draws = DataLoader(_Draws(lesson, recipe, first), recipe.batch, num_workers=recipe.workers)
+        for step, batch in enumerate(draws, first):
+            total += _step(network, optimizer, lesson, step, batch, recipe)
             _follow(average, network, step)
             done()
             if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
@@ -227,43 +198,20 @@ def train(
     return average.eval()
 
 
-class _Loss:
-    """Cross-entropy, weighted by class, of logits N×C×h×w, brought to the labels' size, and labels N×H×W. Auxiliary
-    logits behind the first count less."""
-
-    def __init__(self, data: Dataset) -> None:
-        self._weights = class_weights(data)
-        self._ignore = -100 if data.ignore_index is None else data.ignore_index
-
-    def __call__(self, outputs: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        main, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
-        return self._of(main, labels) + AUXILIARY * sum(self._of(logits, labels) for logits in auxiliary)
-
-    def _of(self, logits: Tensor, labels: Tensor) -> Tensor:
-        size = labels.shape[1:]
-        if logits.shape[2:] != size:
-            logits = functional.interpolate(logits, size, mode="bilinear", align_corners=False)
-        return functional.cross_entropy(logits, labels, self._weights, ignore_index=self._ignore)
-
-
 def _step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loss_of: _Loss,
+    lesson: Lesson,
     step: int,
-    batch: tuple[Tensor, Tensor],
-    preprocess: Preprocess,
+    batch: Sequence[Tensor],
     recipe: Recipe,
 ) -> float:
     """One update of ``network``; the loss before it."""
-    frames, labels = batch
     torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, recipe)
-    if step < recipe.coarse * recipe.steps:
-        frames, labels = halve(frames, labels, recipe.stride)
-    x = normalise(frames, preprocess).contiguous(memory_format=torch.channels_last)
-    loss = loss_of(network(x), labels)
+    x = normalise(batch[0], lesson.preprocess).contiguous(memory_format=torch.channels_last)
+    loss = lesson.loss(network(x), batch[1:])
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -22,10 +22,25 @@ PREFIX = "packaged:"
 SHOWN = 6
 
 
+def packaged(model: str) -> list[Path]:
+    """The files of weights of ``model`` that the package carries."""
+    return sorted(PACKAGED.glob(f"{model}-*.safetensors"))
+
+
+def trained_size(path: Path) -> tuple[int, int] | None:
+    """The network input (height, width) that weights which ``train`` wrote were trained at; None where unsaid."""
+    with safe_open(path, "pt") as file:
+        notes = file.metadata() or {}
+    if "size" not in notes:
+        return None
+    height, width = map(int, notes["size"].split("x"))
+    return height, width
+
+
 def find(model: str, weights: str | Path | None) -> Path:
     """The checkpoint's file: as given, packaged by name, or the packaged one of ``model``."""
     if weights is None:
-        found = sorted(PACKAGED.glob(f"{model}-*.safetensors"))
+        found = packaged(model)
         if not found:
             raise InputError(f"no weights of {model} come with the package: give --weights FILE")
         return found[0]
