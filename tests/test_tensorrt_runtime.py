@@ -651,7 +651,7 @@ def test_a_plan_of_other_tensors(bench: Bench, tensor: dict[str, Any], message: 
 def test_missing_packages(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    line = r"needs TensorRT 10.3.0 for Python \(.*JetPack.*tensorrt==10.3.0 .*pypi.nvidia.com\), and cuda-python: pip"
+    line = r"needs TensorRT 10.3.0 for Python \(.*JetPack.*tensorrt==10.3.0, .*from NVIDIA\), and cuda-python: pip"
     with pytest.raises(MissingExtra, match=line + r" install 'edgeseg\[tensorrt\]'"):
         bench.open()
     with pytest.raises(MissingExtra, match=r"TensorRT for RTX \(.*pip install tensorrt-rtx-cu12\)"):

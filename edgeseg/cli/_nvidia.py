@@ -54,8 +54,8 @@ def _tensorrt(here: Jetson | None) -> Finding:
     mend = (
         "sudo apt install python3-libnvinfer, and a virtual environment with --system-site-packages"
         if here
-        else "TensorRT for RTX: pip install 'edgeseg[tensorrt-rtx]'; or TensorRT: pip install tensorrt"
-        " --extra-index-url https://pypi.nvidia.com"
+        else "TensorRT for RTX: pip install 'edgeseg[tensorrt-rtx]'; or TensorRT: pip install tensorrt,"
+        " which fetches its libraries from NVIDIA"
     )
     return Finding("nvidia", "TensorRT", bool(found), ", ".join(found) or "not installed", "" if found else mend)
 

@@ -16,7 +16,7 @@ FILE = "model.plan"
 PACKAGES = {
     "tensorrt": "TensorRT{version} for Python ({error}; a Jetson's comes with JetPack: sudo apt install"
     " python3-libnvinfer, seen by a virtual environment made with --system-site-packages; elsewhere: pip install"
-    " tensorrt{pin} --extra-index-url https://pypi.nvidia.com)",
+    " tensorrt{pin}, which fetches its libraries from NVIDIA)",
     "tensorrt_rtx": "TensorRT for RTX{version} ({error}; pip install tensorrt-rtx-cu12{pin})",
 }
 DTYPES = {"float": "float32", "half": "float16"}  # others are spelled as NumPy's
