@@ -17,8 +17,8 @@ The packaged weights learned from ``streets``, procedural scenes::
     edgeseg train liteseg --data streets:20000@240x320:train --steps 3500 --coarse 0.7 --half \
         --val streets:100@240x320:val
     edgeseg train efficientdet --data streets:20000@240x320:train --steps 4000 --lr 1.5e-3 --coarse 0.5 --out first
-    edgeseg train efficientdet --data streets:20000@240x320:train --steps 3350 --lr 1.5e-3 --coarse 0.5 --half --out first \
-        --resume
+    edgeseg train efficientdet --data streets:20000@240x320:train --steps 3350 --lr 1.5e-3 --coarse 0.5 --half \
+        --out first --resume
     edgeseg train efficientdet --data streets:20000@240x320:train --weights first/efficientdet.safetensors \
         --size 384x512 --batch 4 --steps 1200 --lr 1e-3 --seed 1 --coarse 0 --half --val streets:100@240x320:val
 
