@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from edgeseg.export import BuildRequest, build
 from edgeseg.models import _count, segnet
+from tests.targets import RUNNABLE
 
 # arXiv:1606.02147, table 3, for 3×640×360, two operations a multiply-add. It does not state the number of classes;
 # for Cityscapes' 19 the difference is 0.2 %.
@@ -83,3 +87,13 @@ def test_unpooling_puts_a_maximum_back_where_it_was() -> None:
 
 def test_classes_are_read_from_a_checkpoint() -> None:
     assert segnet.classes_of(built(9).state_dict()) == 9 and segnet.classes_of({}) is None
+
+
+@pytest.mark.parametrize("target", RUNNABLE)
+def test_sizes_that_do_not_halve_go_through_every_target(target: str, tmp_path: Path) -> None:
+    """Maps of 5 rows pool to 3 and those to 2, as 45 pool to 23 at the paper's size; the build checks the answers."""
+    request = BuildRequest(
+        "segnet", weights="random:1", classes=11, size=(40, 56), targets=(target,), precisions=("fp32", "fp16", "int8"),
+        data="streets:2@40x56:train", out=tmp_path,
+    )  # fmt: skip
+    assert [path.name for path in build(request)] == [f"segnet-40x56-{target}-{p}" for p in request.precisions]

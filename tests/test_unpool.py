@@ -101,6 +101,23 @@ def test_equals_torch_at_any_size(window: Window, height: int, width: int, seed:
         assert (session.run(None, {"x": x})[0] == torchs(window, x)).all()
 
 
+@pytest.mark.parametrize("size", [(15, 20), (45, 60), (7, 9), (1, 1), (2, 3)])
+def test_windows_may_look_past_the_far_edge(size: tuple[int, int]) -> None:
+    """``ceil_mode``, with which SegNet pools 45 rows to 23."""
+
+    class Ceiled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            values, indices = nn.functional.max_pool2d_with_indices(x, (2, 2), ceil_mode=True)
+            return nn.functional.max_unpool2d(values, indices, (2, 2), output_size=size)
+
+    graph = capture(Ceiled(), size)
+    assert unpool.apply(graph)
+    session = ort.InferenceSession(ir.to_proto(graph).SerializeToString(), providers=["CPUExecutionProvider"])
+    for x in inputs(size, 0):
+        (got,) = session.run(None, {session.get_inputs()[0].name: x})
+        assert (got == Ceiled()(torch.from_numpy(x)).numpy()).all()
+
+
 class Doubled(nn.Module):
     """Pools what a convolution wrote, so that int8 has something to quantize."""
 

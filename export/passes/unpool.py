@@ -65,6 +65,7 @@ class _Window:
         pads, dilations = attribute(pool, "pads", (0, 0, 0, 0)), attribute(pool, "dilations", (1, 1))
         asked = array(unpool.inputs[2]) if len(unpool.inputs) > 2 else None
         output = shape(unpool.outputs[0]) if asked is None else tuple(asked.tolist())
+        pads = pads[: len(pads) // 2]  # those at the far edge, like ceil_mode, show in the pooled size
         square = len(set(kernel)) == len(set(strides)) == len(set(pads)) == 1 and set(dilations) == {1}
         if not square or tuple(output) != full:
             raise InputError(
