@@ -82,6 +82,14 @@ def attended(n: Net) -> ir.Value:
     return n.conv(n.o("Concat", x, y, axis=1), 12, 5, 1)
 
 
+def thinly_attended(n: Net) -> ir.Value:
+    """Over 768 positions, whose weights are all below half a step of TFLite's own softmax."""
+    x = n.o("Relu", n.conv(n.x, 3, 6))
+    flat = n.o("Reshape", x, ints(1, 6, 768))
+    weights = n.o("Softmax", n.o("MatMul", n.o("Transpose", flat, perm=[0, 2, 1]), flat), axis=1)
+    return n.conv(n.o("Reshape", n.o("MatMul", flat, weights), ints(1, 6, 24, 32)), 6, 5, 1)
+
+
 def dead(n: Net) -> ir.Value:
     """Channels without weights, as pruning leaves them: what they give is their bias."""
     weights = n.weights(6, 3, 3, 3)
@@ -102,6 +110,7 @@ def dead(n: Net) -> ir.Value:
         (chosen, Preprocess(SIZE), 50, 1),
         (dead, Preprocess(SIZE), 50, 1),
         (attended, Preprocess(SIZE), 30, 0.95),
+        (thinly_attended, Preprocess(SIZE), 30, 0.95),
     ],
     ids=[
         "residual",
@@ -113,6 +122,7 @@ def dead(n: Net) -> ir.Value:
         "chosen",
         "dead channels",
         "attention",
+        "thin attention",
     ],
 )
 def test_int8_gives_what_the_quantized_graph_gives(

@@ -21,6 +21,7 @@ from edgeseg.export.tflite_writer.arithmetic import (
     binary,
     clamped,
     filled,
+    requantize,
 )
 from edgeseg.export.tflite_writer.depthwise import filtered
 from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
@@ -118,7 +119,7 @@ def _prelu_int8(g: Graph, x: Tensor, given: NDArray[np.float32], out: Quantizati
 
 def lower_Sigmoid(g: Graph, node: ir.Node) -> None:
     x = g.read(node.inputs[0])
-    g.place(node.outputs[0], _fixed(g, "LOGISTIC", x.tensor), x.layout)
+    g.place(node.outputs[0], _fixed(g, "LOGISTIC", x.tensor, node), x.layout)
 
 
 def lower_Softmax(g: Graph, node: ir.Node) -> None:
@@ -126,9 +127,14 @@ def lower_Softmax(g: Graph, node: ir.Node) -> None:
     x = g.read(node.inputs[0])
     axis = attribute(node, "axis", -1) % len(x.layout)
     layout = (*(d for d in x.layout if d != axis), axis)
-    result = _fixed(g, "SOFTMAX", g.ordered(x, layout), schema.SoftmaxOptionsT(beta=1.0))
+    result = _fixed(g, "SOFTMAX", g.ordered(x, layout), node, schema.SoftmaxOptionsT(beta=1.0))
     g.place(node.outputs[0], result, layout)
 
 
-def _fixed(g: Graph, kind: str, x: Tensor, options: object = None) -> Tensor:
+def _fixed(g: Graph, kind: str, x: Tensor, node: ir.Node, options: object = None) -> Tensor:
+    """In int8 the step is TFLite's own. Where the graph asks for a finer one, as attention over a thousand positions
+    does, whose weights would all be 0, it is computed in float32."""
+    out = g.quantization(node.outputs[0], x)
+    if out is not None and out.scale[0] < FIXED.scale[0]:
+        return requantize(g, g.op(kind, [g.real(x)], x.shape, options), out)
     return g.op(kind, [x], x.shape, options, FIXED if x.dtype == "int8" else None)
