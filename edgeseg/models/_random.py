@@ -25,7 +25,8 @@ SMOOTH = 0.7  # share of a kernel's mean in each of its elements
 
 def settle(network: nn.Module, variant: Variant, stride: int) -> nn.Module:
     """Smooth kernels of the same spread, and for every batch normalisation the statistics of its input on street
-    scenes. Returns ``network`` in evaluation mode."""
+    scenes; in a network that has none, kernels under which every map has unit variance there (arXiv:1511.06422).
+    Returns ``network`` in evaluation mode."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and min(module.kernel_size) > 1:
             _smooth(module.weight.data)
@@ -34,12 +35,16 @@ def settle(network: nn.Module, variant: Variant, stride: int) -> nn.Module:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over the batches
         norm.train()
+    scaled = [] if norms else [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    hooks = [convolution.register_forward_hook(_to_unit_variance) for convolution in scaled]
     with torch.no_grad():
         scenes = _scenes(variant, stride)
         for first in range(0, SCENES, 2):
             network(scenes[first : first + 2])
     for norm in norms:
         norm.momentum = 0.1
+    for hook in hooks:
+        hook.remove()
     return network.eval()
 
 
@@ -47,6 +52,14 @@ def _smooth(kernel: Tensor) -> None:
     spread, mean = kernel.std(), kernel.mean((2, 3), keepdim=True)
     mixed = SMOOTH * mean / mean.std().clamp_min(1e-12) + (1 - SMOOTH) * kernel / spread
     kernel.copy_(mixed * spread / mixed.std())
+
+
+def _to_unit_variance(convolution: nn.Module, _: object, y: Tensor) -> Tensor:
+    """A forward hook that scales the convolution, and what it just gave."""
+    spread = y.std()
+    for values in convolution.parameters():
+        values.data /= spread
+    return y / spread
 
 
 def digest(model: str, variant: str, seed: int) -> str:
