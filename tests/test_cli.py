@@ -317,13 +317,18 @@ def test_a_full_disk_leaves_nothing_half_written(target: str, tmp_path: Path) ->
 
 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from edgeseg.cli import main; main()"]
+    """In the middle of the self-check, which is held up, so that no machine is too fast for it."""
+    held = "import time; from edgeseg import selfcheck; selfcheck.selfcheck = lambda *_: time.sleep(600)"
+    command = [sys.executable, "-c", f"{held}; from edgeseg.cli import main; main()"]
     command += build_command(tmp_path / "out", "onnxruntime")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("compile"):
                 break
+        while not list((tmp_path / "out").rglob("manifest.json")):
+            assert process.poll() is None
+            time.sleep(0.05)
         time.sleep(0.3)
         os.killpg(process.pid, signal.SIGINT)
         rest = process.stderr.read()
