@@ -10,7 +10,6 @@ from torch import nn
 
 from edgeseg import models
 from edgeseg.models import _random
-from edgeseg.models._weights import PACKAGED
 from edgeseg.spec import Preprocess, Variant
 
 LARGE, WIDTH = 50e6, 0.125
@@ -31,7 +30,7 @@ class Case:
     def trained(self) -> bool:
         """Whether the package carries weights of it."""
         first = models.spec(self.name).variants[0]
-        return self.variant == first and any(PACKAGED.glob(f"{self.name}-*.safetensors"))
+        return self.variant == first and self.name in models.packaged()
 
     @property
     def size(self) -> tuple[int, int]:

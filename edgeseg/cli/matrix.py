@@ -30,7 +30,11 @@ def matrix(
     target: Annotated[list[str] | None, typer.Option(help="Repeatable; all that run here by default.")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="Repeatable; all by default.")] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="The networks' input; each one's own by default.")
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help="The networks' input; by default the images' where weights are packaged, else each one's own.",
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many images.")] = None,
     seconds: Annotated[float, typer.Option(help="How long to time each engine.")] = 3.0,

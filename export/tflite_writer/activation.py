@@ -132,8 +132,8 @@ def lower_Softmax(g: Graph, node: ir.Node) -> None:
 
 
 def _fixed(g: Graph, kind: str, x: Tensor, node: ir.Node, options: object = None) -> Tensor:
-    """In int8 the step is TFLite's own. Where the graph asks for a finer one, as attention over a thousand positions
-    does, whose weights would all be 0, it is computed in float32."""
+    """In int8 the step is TFLite's own. Where the graph asks for a finer one, as attention over many positions
+    can, whose weights would all be 0, it is computed in float32."""
     out = g.quantization(node.outputs[0], x)
     if out is not None and out.scale[0] < FIXED.scale[0]:
         return requantize(g, g.op(kind, [g.real(x)], x.shape, options), out)
