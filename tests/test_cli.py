@@ -317,11 +317,18 @@ def test_a_full_disk_leaves_nothing_half_written(target: str, tmp_path: Path) ->
 
 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
-    """In the middle of the self-check, which is held up, so that no machine is too fast for it."""
-    held = "import time; from edgeseg import selfcheck; selfcheck.selfcheck = lambda *_: time.sleep(600)"
+    """In the middle of the self-check, which is held up, so that there is something half-written."""
+    held = "import time; from edgeseg import selfcheck; selfcheck.selfcheck = lambda *_: time.sleep(60)"
     command = [sys.executable, "-c", f"{held}; from edgeseg.cli import main; main()"]
     command += build_command(tmp_path / "out", "onnxruntime")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # As a terminal starts it: tests that a script runs in the background inherit that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("compile"):
