@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from edgeseg.errors import ArtifactError
-from edgeseg.spec import Anchors, ClassSpec, Detection, Preprocess, TensorSpec
+from edgeseg.spec import PRECISIONS, Anchors, ClassSpec, Detection, Preprocess, TensorSpec
 
 SCHEMA = 1
 MOST_DETECTIONS = 100_000
+MOST_ELEMENTS = 1 << 31  # of a tensor
+MOST_SIDE, MOST_ANCHORS = 1 << 15, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,12 @@ class Manifest:
         model = dict(rest.pop("model"))
         weights = Weights(**{k: str(model["weights"][k]) for k in ("source", "sha256")})
         entry = ModelEntry(
-            **{k: model[k] for k in ("name", "variant", "task", "parameters", "gmacs", "paper")},
+            **{k: _text(model[k]) for k in ("name", "variant", "task", "paper")},
+            parameters=_whole(model["parameters"]),
+            gmacs=_real(model["gmacs"]),
             weights=weights,
         )
-        return cls(
+        read = cls(
             model=entry,
             target=_text(rest.pop("target")),
             precision=_text(rest.pop("precision")),
@@ -136,29 +141,60 @@ class Manifest:
             unproven=None if (unproven := rest.pop("unproven", None)) is None else _text(unproven),
             extra=rest,
         )
+        if len(read.inputs[0].shape) != 4:
+            raise ValueError(f"the input {read.inputs[0].name!r} is no batch of frames")
+        if read.precision not in PRECISIONS:
+            raise ValueError(f"precision {read.precision!r}")
+        if read.detection is not None and _anchors(read.detection.anchors, read.preprocess.size) > MOST_ANCHORS:
+            raise ValueError(f"more than {MOST_ANCHORS} anchors")
+        return read
+
+
+def _anchors(anchors: Anchors, size: tuple[int, int]) -> int:
+    """How many there are, or somewhat more: each level has a quarter of the one before it."""
+    height, width = (-(-n // (1 << anchors.levels[0])) for n in size)
+    levels = anchors.levels[1] - anchors.levels[0] + 1
+    return min(levels, 2) * height * width * anchors.scales * len(anchors.aspects)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
+    value.encode()  # half a surrogate pair is text to JSON, but to nobody else
     return value
 
 
 def _file_name(name: str) -> str:
-    if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", "..", "manifest.json"):
+    if PurePosixPath(name).name != name or "\\" in name or "\0" in name or name in ("", ".", "..", "manifest.json"):
         raise ValueError(f"file name {name!r} leaves the artifact's folder")
     return name
 
 
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not a whole number")
+    return value
+
+
+def _real(value: Any) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is not a finite number")
+    return float(value)
+
+
 def _tensors(values: Any) -> tuple[TensorSpec, ...]:
-    specs = tuple(TensorSpec(_text(v["name"]), tuple(int(d) for d in v["shape"]), _text(v["dtype"])) for v in values)
+    specs = tuple(TensorSpec(_text(v["name"]), tuple(_whole(d) for d in v["shape"]), _text(v["dtype"])) for v in values)
     if not specs or any(d <= 0 for s in specs for d in s.shape):
         raise ValueError("a tensor without a positive shape")
+    if any(math.prod(s.shape) > MOST_ELEMENTS for s in specs):
+        raise ValueError(f"a tensor of more than {MOST_ELEMENTS} elements")
     return specs
 
 
 def _preprocess(value: Mapping[str, Any]) -> Preprocess:
     size, mean, std = _pair(value["size"]), _triple(value["mean"]), _triple(value["std"])
+    if not all(1 <= n <= MOST_SIDE for n in size):
+        raise ValueError(f"size {size}")
     return Preprocess(size, mean, std, _text(value["order"]), letterbox=bool(value.get("letterbox", False)))
 
 
@@ -189,7 +225,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 def _triple(value: Any) -> tuple[float, float, float]:
     a, b, c = value
-    return float(a), float(b), float(c)
+    return _real(a), _real(b), _real(c)
 
 
 def _color(value: Any) -> tuple[int, int, int]:

@@ -10,9 +10,12 @@ import pkgutil
 if __name__ != "edgeseg.runtimes":
     raise ImportError("the import name is edgeseg.runtimes")
 
+from edgeseg.runtimes._async_stream import AsyncStream
 from edgeseg.runtimes._engine import Engine, open_artifact
+from edgeseg.runtimes._health import Health, Timings
+from edgeseg.runtimes._stream import Result, Stream
 
-__all__ = ["Engine", "open_artifact", "targets"]
+__all__ = ["AsyncStream", "Engine", "Health", "Result", "Stream", "Timings", "open_artifact", "targets"]
 
 
 def targets() -> list[str]:

@@ -68,10 +68,10 @@ class Runtime:
                 pass
             self._close = weakref.finalize(self, _all, driver, stack.pop_all())
 
-    def run(self, feeds: Feeds) -> Outputs:
-        """Outputs on the host. Feeds on the GPU are read where they lie."""
+    def run(self, feeds: Feeds, out: Feeds | None = None) -> Outputs:
+        """Outputs on the host, copied into ``out`` where that names them. Feeds on the GPU are read where they lie."""
         with self._pool.lane() as lane:
-            return lane.run(feeds)
+            return lane.run(feeds, out)
 
     def run_device(self, feeds: Feeds, *, stream: Any = None, out: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Outputs on the GPU, as DeviceArray: PyTorch, CuPy and PyCUDA take them without a copy.

@@ -7,9 +7,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeseg.errors import ArtifactError, MissingExtra
 from edgeseg.manifest import Manifest
-from edgeseg.runtimes._runtime import Feeds, Outputs
+from edgeseg.runtimes._runtime import Feeds, Outputs, check_ends
 
 try:
     from ai_edge_litert.interpreter import Interpreter
@@ -34,15 +36,24 @@ class Runtime:
         except (ValueError, RuntimeError) as error:
             raise ArtifactError(f"{folder}: TFLite does not take model.tflite: {error}") from None
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        found = {d["name"]: (tuple(map(int, d["shape"])), np.dtype(d["dtype"]).name) for d in (*inputs, *outputs)}
+        check_ends("TFLite", found, manifest)
         self._inputs = {d["name"]: d["index"] for d in inputs}
         self._outputs = {d["name"]: d["index"] for d in outputs}
 
-    def run(self, feeds: Feeds) -> Outputs:
+    def run(self, feeds: Feeds, out: Feeds | None = None) -> Outputs:
+        given = {} if out is None else out
         with self._lock:
-            for name, values in feeds.items():
-                self._interpreter.set_tensor(self._inputs[name], values)
+            for name, feed in feeds.items():  # the interpreter's memory is its own: one copy in, one out
+                np.copyto(self._interpreter.tensor(self._inputs[name])(), feed, casting="no")
             self._interpreter.invoke()
-            return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+            return {name: self._output(index, given.get(name)) for name, index in self._outputs.items()}
+
+    def _output(self, index: int, out: Any) -> Any:
+        if out is None:
+            return self._interpreter.get_tensor(index)
+        np.copyto(out, self._interpreter.tensor(index)(), casting="no")
+        return out
 
     def close(self) -> None:
         with self._lock:

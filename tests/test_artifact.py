@@ -101,7 +101,8 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "artifact"
     with artifact.whole_folder(path) as temporary:
         (temporary / "model.bin").write_bytes(bytes(range(200)))
-        name = artifact.write_golden(temporary, {"frame": np.zeros((1, 2, 3, 3), np.uint8)})
+        tensors = {"frame": np.zeros((1, 2, 3, 3), np.uint8), "labels": np.zeros((1, 2, 3), np.uint8)}
+        name = artifact.write_golden(temporary, tensors)
         manifest = _manifest(temporary, ["model.bin", name])
         (temporary / "manifest.json").write_text(manifest.to_json())
     return path
@@ -134,7 +135,7 @@ def test_truncated_missing_and_linked_files_are_refused(folder: Path) -> None:
     with pytest.raises(ArtifactError, match="has 100 bytes, its manifest says 200"):
         artifact.load(folder)
     file.unlink()
-    with pytest.raises(ArtifactError, match=r"model\.bin is missing"):
+    with pytest.raises(ArtifactError, match=r"'model\.bin' is missing"):
         artifact.load(folder)
     outside = folder.parent / "outside"
     outside.write_bytes(bytes(range(200)))

@@ -16,7 +16,6 @@ from edgeseg.export import tflite
 from edgeseg.export._exact import Exact
 from edgeseg.export.passes._rewrite import Rewriter
 from edgeseg.export.tflite_writer import write
-from edgeseg.runtimes.tflite import Runtime
 
 Build = Callable[["Net"], ir.Value]
 
@@ -67,11 +66,13 @@ def slices(x: Any, n: Net, starts: list[int], stops: list[int], axes: list[int],
 
 def run(data: bytes, feeds: dict[str, NDArray[Any]], folder: Path) -> dict[str, NDArray[Any]]:
     (folder / tflite.FILE).write_bytes(data)
-    runtime = Runtime(folder, cast(Any, None), 2)
-    try:
-        return runtime.run(feeds)
-    finally:
-        runtime.close()
+    interpreter = Interpreter(str(folder / tflite.FILE), num_threads=2)
+    interpreter.allocate_tensors()
+    inputs = {d["name"]: d["index"] for d in interpreter.get_input_details()}
+    for name, values in feeds.items():
+        interpreter.set_tensor(inputs[name], values)
+    interpreter.invoke()
+    return {d["name"]: interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()}
 
 
 def compared(model: ir.Model, folder: Path, half: bool = False) -> float:

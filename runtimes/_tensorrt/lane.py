@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.errors import ArtifactError, DeviceError, InputError
-from edgeseg.runtimes._runtime import Feeds, Outputs
+from edgeseg.runtimes._runtime import Feeds, Outputs, buffers
 from edgeseg.runtimes._tensorrt.arrays import LEGACY, View, view
 from edgeseg.runtimes._tensorrt.context import Context
 from edgeseg.runtimes._tensorrt.device_array import DeviceArray
@@ -63,8 +63,9 @@ class Lane:
             stack.callback(self._forget)
             self._stack = stack.pop_all()
 
-    def run(self, feeds: Feeds) -> Outputs:
-        """Outputs on the host, the caller's own."""
+    def run(self, feeds: Feeds, out: Feeds | None = None) -> Outputs:
+        """Outputs on the host: those of ``out``, and new arrays."""
+        outputs = buffers(self._plan.outputs, out)
         self._settle()
         own = int(self._stream)
         with self._drained(own):
@@ -75,7 +76,8 @@ class Lane:
             else:
                 self._once(views, own)
             self._driver("cuStreamSynchronize", self._stream)
-            outputs = {spec.name: self._buffers[spec.name].array.copy() for spec in self._plan.outputs}
+            for name, array in outputs.items():
+                np.copyto(array, self._buffers[name].array, casting="no")
             if self._want_graph and self._graph is None and not views:  # TensorRT wants one run before the capture
                 self._capture()
         return outputs
