@@ -7,6 +7,7 @@ answered. Opening files is watched: nothing but the folder's own files is opened
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import random
@@ -59,7 +60,8 @@ def frame(engine: Engine, rng: random.Random) -> Callable[[], Any]:
     resize = rng.random() < 0.5
     out: Any = rng.choice([None, None, np.zeros((height, width), np.uint8), np.zeros(3), "out", array])
     if rng.random() < 0.3:
-        return lambda: engine.run(rng.choice([{"frame": array}, {"image": array}, {}, None, [1], {3: array}]))
+        feeds: Any = rng.choice([{"frame": array}, {"image": array}, {}, None, [1], {3: array}])
+        return lambda: engine.run(feeds)
     return lambda: engine.segment(array, encoding=encoding, resize=resize, out=out)
 
 
@@ -82,7 +84,7 @@ def manifest(text: str, rng: random.Random) -> bytes:
         if rng.random() < 0.3:
             del container[key]
         else:
-            container[key] = rng.choice(VALUES)
+            container[key] = copy.deepcopy(rng.choice(VALUES))  # which a later change may go into
     if kind == 2 and isinstance(document.get("files"), dict):
         document["files"][rng.choice(NAMES)] = {"sha256": "0" * 64, "bytes": rng.choice([0, 1, 2**62])}
     return json.dumps(document).encode()
@@ -111,12 +113,15 @@ def damage(folder: Path, rng: random.Random) -> None:
         other.write_bytes(content)
     elif kind == 3:
         victim.unlink()
-        victim.symlink_to(
-            rng.choice(["/etc/passwd", "../outside", "/dev/zero", folder.parent / "outside" / victim.name])
-        )
+        outside = ["/etc/passwd", "../outside", "/dev/zero", str(folder.parent / "outside" / victim.name)]
+        victim.symlink_to(rng.choice(outside))
     elif kind == 4:
         victim.unlink()
-        rng.choice([victim.mkdir, lambda: os.mkfifo(victim), lambda: None])()
+        becomes = rng.choice(["folder", "pipe", "nothing"])
+        if becomes == "folder":
+            victim.mkdir()
+        elif becomes == "pipe":
+            os.mkfifo(victim)
     elif kind == 5:
         with victim.open("ab") as stream:
             stream.truncate(rng.choice([2**40, len(content) + 1]))  # sparse

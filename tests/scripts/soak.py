@@ -131,6 +131,8 @@ def soak(
     samples: list[tuple[float, int, float]] = []
     while any(worker.is_alive() for worker in workers) and time.monotonic() < began + seconds + 120:
         samples.append((time.monotonic() - began, count.total, resident_mb()))
+        if len(samples) % 60 == 0:
+            print(f"{samples[-1][0]:.0f} s, {count.total} frames, {samples[-1][2]:.1f} MB", file=sys.stderr, flush=True)
         time.sleep(min(1.0, seconds / 20))
     took = time.monotonic() - began
     if any(worker.is_alive() for worker in workers):
