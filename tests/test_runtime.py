@@ -415,3 +415,26 @@ def test_swapped_files_with_fitting_hashes_are_refused(folders: dict[str, Path],
         open_artifact(mixed)
     with pytest.raises(CheckFailed, match="do not belong together"):
         open_artifact(mixed, trial=True)
+
+
+def examples(page: str) -> list[str]:
+    """The Python examples of a page that open an artifact."""
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    return [block.partition("```")[0] for block in text.split("```python\n")[1:] if "open_artifact(" in block]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/runtime.md"])
+def test_the_embedding_example_runs(page: str, folders: dict[str, Path]) -> None:
+    """As it is printed, but for where the artifact lies and what the camera sees."""
+    (code,) = examples(page)
+    path = "build/enet-360x480-openvino-int8"
+    assert path in code
+    planned: list[Any] = []
+    names: dict[str, Any] = {
+        "frame": FRAMES[0],
+        "image": FRAMES[1][:50],
+        "camera": lambda: enumerate(FRAMES[:1]),
+        "plan": lambda stamp, labels: planned.append((stamp, labels)),
+    }
+    exec(code.replace(path, str(folders["openvino"])), names)
+    assert names["labels"].dtype == np.uint8 and (len(planned) == 1) == (page == "docs/runtime.md")
