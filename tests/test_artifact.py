@@ -17,7 +17,7 @@ from edgeseg.manifest import SCHEMA, FileEntry, Manifest, ModelEntry, Weights
 from edgeseg.spec import ClassSpec, Preprocess, TensorSpec
 
 text = st.text(max_size=20)
-size = st.integers(1, 4096)
+size = st.integers(1, 200)
 manifests = st.builds(
     Manifest,
     model=st.builds(
