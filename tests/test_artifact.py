@@ -159,7 +159,7 @@ def test_unknown_keys_are_kept(folder: Path) -> None:
 
 def test_a_golden_file_with_pickled_objects_is_refused(folder: Path) -> None:
     np.savez(folder / "golden.npz", frame=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ArtifactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match="is object"):
         artifact.Artifact(folder, _manifest(folder)).golden()
 
 
