@@ -146,7 +146,7 @@ def test_bad_wishes_are_refused(small: Path, seconds: float, threads: int | None
 
 
 def test_errors_of_the_process_arrive_as_they_were(small: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"no readable manifest\.json"):
+    with pytest.raises(ArtifactError, match=r"is not an artifact: 'manifest\.json' is missing"):
         bench(tmp_path)
     wrong = artifact(tmp_path / "wrong")
     golden = load(wrong).golden()
