@@ -83,7 +83,8 @@ class Variant:
     """One published form of a network: what it costs, how its weights want their input, what they scored.
 
     ``size`` is the input (height, width) to which ``gmacs`` (10⁹ multiply-accumulates) belong, ``classes`` the
-    number of outputs to which they and ``parameters`` belong."""
+    number of outputs to which they and ``parameters`` belong. ``float_outputs`` are outputs whose own layers stay in
+    float in an int8 graph: measured to cost more than they save."""
 
     name: str
     paper: str
@@ -96,6 +97,7 @@ class Variant:
     order: str = "RGB"
     published: str = ""
     anchors: Anchors | None = None
+    float_outputs: tuple[str, ...] = ()
 
     def preprocess(self, size: tuple[int, int]) -> Preprocess:
         """What this variant's weights want, at a network input of ``size``. Detectors see undistorted frames."""

@@ -15,6 +15,9 @@ from edgeseg.runtimes._runtime import Feeds, Outputs
 # saturate give 0.85 of ENet's labels; small frames, all borders, have been seen at 0.97.
 LABELS = {"fp32": 0.999, "fp16": 0.995, "int8": 0.95}
 REALS_DB = {"fp32": 40.0, "fp16": 25.0, "int8": 15.0}
+# Where the quantized graph itself is less than this above the float one, rounding once differently anywhere changes all
+# behind it: two correct engines are as far apart as either is from float (EfficientDet-D0's boxes: 11 dB both).
+ROUNDING_DB = 3.0
 # Random weights damp no rounding: only an engine that computes something else is caught.
 RANDOM_LABELS = {"fp32": 0.99, "fp16": 0.8, "int8": 0.3}
 RANDOM_DB = {"fp32": 40.0, "fp16": 15.0, "int8": 3.0}
@@ -53,4 +56,6 @@ def _least(output: str, manifest: Manifest) -> float:
     drawn = manifest.model.weights.source.startswith("random:")
     if output == "labels":
         return (RANDOM_LABELS if drawn else LABELS)[manifest.precision]
-    return (RANDOM_DB if drawn else REALS_DB)[manifest.precision]
+    noise = (manifest.calibration or {}).get("noise_db", {}).get(output)
+    least = (RANDOM_DB if drawn else REALS_DB)[manifest.precision]
+    return min(least, noise - ROUNDING_DB) if isinstance(noise, int | float) else least

@@ -29,6 +29,7 @@ from edgeseg.export._exact import Exact
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, simplify, unpool
 from edgeseg.export.quantize.calibrate import calibrate
+from edgeseg.export.quantize.equalize import channel_ranges, equalize
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.images import letterbox_frame
 from edgeseg.manifest import Manifest, ModelEntry, Weights
@@ -110,14 +111,15 @@ class Compiled:
         data = open_dataset(f"streets:4@{self.frame[0]}x{self.frame[1]}:val")
         self.frames = [data[i].frame for i in range(4)]
         self.raw = dict(zip(OUTPUTS, DetectionReference(network, self.preprocess).run(self.frames[0]), strict=True))
-        self._calibration = calibrate(self.graph, self.frames)
+        self._balanced = equalize(self.graph, channel_ranges(self.graph, self.frames))
+        self._calibration = calibrate(self._balanced, self.frames)
         self._quantized: dict[int, ir.Model] = {}
 
     def model(self, precision: str, levels: int) -> ir.Model:
         if precision != "int8":
             return self.graph
         if levels not in self._quantized:
-            self._quantized[levels] = quantize(self.graph, self._calibration, levels)
+            self._quantized[levels] = quantize(self._balanced, self._calibration, levels)
         return self._quantized[levels]
 
     def manifest(self, target: str, precision: str) -> Manifest:
