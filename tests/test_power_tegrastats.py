@@ -237,9 +237,10 @@ def test_a_running_tegrastats_is_integrated(tmp_path: Path) -> None:
     with power.open_meter("tegrastats", root=root) as meter:
         assert meter.rails == ("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")
         time.sleep(0.1)
-        start = time.perf_counter()
-        time.sleep(0.6)
-        found = meter.energy(start, time.perf_counter())
+        for _ in range(10):  # on a busy machine the program may not get its turn for long
+            found = meter.idle(0.6)
+            if not found.reasons:
+                break
     assert found.reasons == ()
     assert found.average_w == pytest.approx(5.251)
     assert found.total_rails == ("VDD_IN",)

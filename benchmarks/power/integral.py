@@ -1,8 +1,8 @@
 """Energy over exactly one window of a trace, and how far sampling alone may put it out.
 
 Power samples are joined by straight lines and cut at the window's ends (trapezoid rule); counters are read off at the
-ends. Where power stepped between two samples by D watts d seconds apart, the step lies anywhere between them: an error
-with a standard deviation of D·d/√12 (JCGM 100:2008, 4.3.7). In a gap power may have gone anywhere it went elsewhere.
+ends. Where two samples d seconds apart differ by D watts, power may have stepped anywhere between them: an error with a
+standard deviation of D·d/√12 (JCGM 100:2008, 4.3.7). In a gap, power may have gone anywhere it went elsewhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeseg.benchmarks.power.trace import Floats, Trace, changes
 
-GAP = 2.5  # of the median interval: more without a sample is a gap
+GAP = 3.5  # of the median interval: two samples may be missing, more without one is a gap
 SIGMAS = 2.0
 PEAK_S = {False: 0.0, True: 0.5}  # a counter's peak is a mean over at least this, for its updates are not on time
 
@@ -22,7 +22,7 @@ PEAK_S = {False: 0.0, True: 0.5}  # a counter's peak is a mean over at least thi
 class Integral:
     """``joules``: float64 R, by rail. Of the sum of the rails chosen: ``total`` joules, ``peak_w``, ``error_j`` (two
     standard deviations). ``samples`` inside the window, ``interval_s`` between them (median), ``coverage``: the share
-    of the window between samples that lie no further apart than 2.5 such intervals."""
+    of the window between samples that lie no further apart than 3.5 such intervals."""
 
     joules: Floats
     total: float

@@ -46,7 +46,10 @@ class Rows:
 def parse(text: str) -> Rows:
     """Raises InputError, with the line, for what is not of the form above."""
     whole = text[: text.rfind("\n") + 1].removeprefix("\ufeff")
-    lines = list(csv.reader(io.StringIO(whole), strict=True)) if "\0" not in whole else []
+    try:
+        lines = list(csv.reader(io.StringIO(whole), strict=True))
+    except csv.Error as error:
+        raise InputError(str(error)) from None
     names = [name.strip() for name in lines[0]] if lines else []
     clock = _one([(name,) for name in TIMES], names, "time")[0]
     power = _one(POWERS, names, "power")
@@ -131,7 +134,7 @@ class CsvFile:
                 raise InputError("its times do not rise")
         except OSError as error:
             raise InputError(f"{self._path}: {error.strerror}") from None
-        except (InputError, csv.Error, UnicodeDecodeError) as error:
+        except (InputError, UnicodeDecodeError) as error:
             raise InputError(f"{self._path}: {error}") from None
         return rows, times
 

@@ -8,7 +8,7 @@ shunt voltages and no rail. USB supplies (UCSI) under /sys/class/power_supply sa
 
 from __future__ import annotations
 
-import re
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edgeseg.benchmarks.power.sampler import Reading, Sampler
 from edgeseg.benchmarks.power.sources import Look
+from edgeseg.benchmarks.power.sources._sysfs import read_number
 from edgeseg.benchmarks.power.total import of_board
 from edgeseg.errors import DeviceError, InputError
 
@@ -36,13 +37,7 @@ class Channel:
 
     def watts(self) -> float:
         """Raises OSError where it cannot be read, DeviceError where it holds no number."""
-        found = self.scale
-        for path in self.files:
-            text = path.read_text(encoding="ascii", errors="replace").strip()
-            if not re.fullmatch(r"-?[0-9]{1,12}", text):
-                raise DeviceError(f"{path} holds '{text[:40]}', not a whole number")
-            found *= int(text)
-        return found
+        return self.scale * math.prod(read_number(path) for path in self.files)
 
 
 def channels(root: Path) -> tuple[Channel, ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -101,20 +100,18 @@ def open_recorder(argument: str, interval_s: float | None, root: Path) -> Sample
 
 
 def look(root: Path) -> Look:
-    if find_spec("pynvml") is None:
-        return Look(False, "nvidia-ml-py is not installed", "pip install 'edgeseg[nvml]' (of use with an NVIDIA card)")
     try:
         nvml = _library()
+    except MissingExtra as error:
+        return Look(False, "nvidia-ml-py is not installed", str(error).partition(": ")[2])
     except DeviceError as error:
         return Look(False, str(error))
     try:
-        count = nvml.nvmlDeviceGetCount()
+        cards = [Card(index) for index in range(nvml.nvmlDeviceGetCount())]
+    except DeviceError as error:
+        return Look(False, str(error))
     finally:
         nvml.nvmlShutdown()
-    try:
-        cards = [Card(index) for index in range(count)]
-    except DeviceError as error:
-        return Look(False, str(error))
     for card in cards:
         card.close()
     return Look(bool(cards), ", ".join(card.title for card in cards) or "no NVIDIA GPU")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edgeseg.benchmarks.power.sampler import Reading, Sampler
 from edgeseg.benchmarks.power.sources import Look
+from edgeseg.benchmarks.power.sources._sysfs import read_number
 from edgeseg.benchmarks.power.total import Total
 from edgeseg.errors import DeviceError, InputError
 
@@ -34,7 +35,7 @@ class Domain:
     range_j: float
 
     def joules(self) -> float:
-        return _microjoules(self.folder / "energy_uj") / 1e6
+        return read_number(self.folder / "energy_uj") / 1e6
 
 
 def domains(root: Path) -> tuple[Domain, ...]:
@@ -47,18 +48,11 @@ def domains(root: Path) -> tuple[Domain, ...]:
         parent, _, inner = folder.name.removeprefix("intel-rapl:").partition(":")
         if inner:
             name = f"{(folder.parent / f'intel-rapl:{parent}/name').read_text(encoding='utf-8').strip()}/{name}"
-        found.append(Domain(name, folder, _microjoules(folder / "max_energy_range_uj") / 1e6))
+        found.append(Domain(name, folder, read_number(folder / "max_energy_range_uj") / 1e6))
     labels = [domain.label for domain in found]
     if len(set(labels)) < len(labels):
         raise DeviceError(f"RAPL names a domain twice: {', '.join(labels)}")
     return tuple(found)
-
-
-def _microjoules(path: Path) -> int:
-    text = path.read_text(encoding="ascii", errors="replace").strip()
-    if not re.fullmatch(r"[0-9]{1,20}", text):
-        raise DeviceError(f"{path} holds '{text[:40]}', not a whole number")
-    return int(text)
 
 
 class Counters:
