@@ -133,13 +133,26 @@ def test_a_file_that_ends_too_soon_says_so(tmp_path: Path, monkeypatch: pytest.M
     with power.open_meter(f"csv:{path}") as meter:
         found = meter.idle(0.05)
         path.write_text("monotonic_s,power_w\n2,2\n1,2\n")
-        with pytest.raises(InputError, match=r"meter\.csv: its times do not rise"):
-            meter.idle(0.05)
+        fallen = meter.idle(0.05)
         path.write_bytes(b"monotonic_s,power_w\n\xff,2\n")
-        with pytest.raises(InputError, match=r"meter\.csv: "):
-            meter.idle(0.05)
+        broken = meter.idle(0.05)
+        path.unlink()
+        gone = meter.idle(0.05)
     assert found.joules is None
     assert any("ends before the measurement" in reason for reason in found.reasons)
+    assert "meter.csv: its times do not rise" in fallen.reasons[0]
+    assert "can't decode byte" in broken.reasons[0]
+    assert "No such file" in gone.reasons[0]
+    assert [energy.joules for energy in (fallen, broken, gone)] == [None, None, None]
+
+
+def test_a_wrong_header_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "meter.csv"
+    path.write_text("time,power\n")
+    with pytest.raises(InputError, match=r"meter\.csv: its first line must name one column of time"):
+        power.open_meter(f"csv:{path}")
+    path.write_text("unix_s,pow")  # the header itself is being written
+    assert power.open_meter(f"csv:{path}").rails == ("meter",)
 
 
 class NotSupported(Exception):

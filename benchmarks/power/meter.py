@@ -105,7 +105,8 @@ class Meter:
         """Why there is no total that one could stand by; empty where there is."""
         reasons = [self.total.refusal] if self.total.refusal else []
         if found is None:
-            return (*reasons, *trace.problems, "fewer than two readings")
+            still = trace.counter and len(trace.times) > 1
+            return (*reasons, *trace.problems, "the counter did not move" if still else "fewer than two readings")
         if found.samples < LEAST_SAMPLES:
             reasons.append(f"{found.samples} readings within the window (at least {LEAST_SAMPLES}): measure for longer")
         if found.coverage < LEAST_COVERAGE:

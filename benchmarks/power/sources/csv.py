@@ -108,10 +108,14 @@ class CsvFile:
         self._clock.stop()
 
     def trace(self, until: float) -> Trace:
-        """Waits a few seconds for a row at or after ``until``. Raises InputError for a file of another form."""
+        """Waits a few seconds for a row at or after ``until``. A file of another form is a problem of the trace, not
+        an error: what else was measured stays."""
         end = time.monotonic() + PATIENCE_S
         while True:
-            rows, times = self._read()
+            try:
+                rows, times = self._read()
+            except InputError as error:
+                return Trace(self.rails, np.empty(0), np.empty((0, 1)), problems=(str(error),))
             late = time.monotonic() >= end
             if late or (len(times) and times[-1] >= until):
                 break
@@ -125,16 +129,32 @@ class CsvFile:
             problems = (*wrong, *problems)
         return Trace(self.rails, times, values, rows.counter, problems)
 
-    def _read(self) -> tuple[Rows, Floats]:
+    def check(self) -> None:
+        """Raises InputError where what is there so far, if only the header, is not of the form."""
+        if "\n" in self._text():
+            self._rows()
+
+    def _text(self) -> str:
         try:
-            rows = parse(self._path.read_text(encoding="utf-8"))
+            return self._path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{self._path}: {error}") from None
+
+    def _rows(self) -> Rows:
+        text = self._text()
+        try:
+            return parse(text)
+        except InputError as error:
+            raise InputError(f"{self._path}: {error}") from None
+
+    def _read(self) -> tuple[Rows, Floats]:
+        rows = self._rows()
+        try:
             # CLOCK_MONOTONIC is perf_counter's clock on Linux, the one system whose meters are read here.
             times = rows.times if rows.clock == "monotonic_s" else self._clock.steady(rows.times)
             if np.any(np.diff(times) <= 0):
                 raise InputError("its times do not rise")
-        except OSError as error:
-            raise InputError(f"{self._path}: {error.strerror}") from None
-        except (InputError, UnicodeDecodeError) as error:
+        except InputError as error:
             raise InputError(f"{self._path}: {error}") from None
         return rows, times
 
@@ -144,7 +164,9 @@ def open_recorder(argument: str, interval_s: float | None, root: Path) -> CsvFil
         raise InputError("csv needs the file that the external meter writes: csv:FILE")
     if not Path(argument).is_file():
         raise InputError(f"{argument} is no file: start the external meter's program first")
-    return CsvFile(Path(argument))
+    recorder = CsvFile(Path(argument))
+    recorder.check()
+    return recorder
 
 
 def look(root: Path) -> Look | None:
