@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeseg.benchmarks import power
-from edgeseg.benchmarks.power.sources.csv import parse
+from edgeseg.benchmarks.power.sources._csv_rows import parse
 from edgeseg.errors import DeviceError, InputError, MissingExtra
 
 ROWS = "monotonic_s,power_w\n1.5,10\n2.5,12.25\n"
