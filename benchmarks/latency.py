@@ -29,6 +29,7 @@ from edgeseg.artifact import GOLDEN, Artifact, load
 from edgeseg.benchmarks import monitor, scenarios, validity
 from edgeseg.benchmarks.clock import WINDOW_FRAMES, Call, Durations, sample, warm_up
 from edgeseg.benchmarks.figures import figures, histogram, percentiles
+from edgeseg.benchmarks.power import Energy, Meter
 from edgeseg.errors import ArtifactError, EdgesegError, InputError
 from edgeseg.manifest import Manifest
 from edgeseg.progress import Progress, Silent
@@ -51,6 +52,8 @@ def bench(
     crf: bool = False,
     least: int = LEAST_FRAMES,
     also: Sequence[str] = (),
+    meter: Meter | None = None,
+    idle: Energy | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure ``artifact`` on its golden frame, in a fresh process.
@@ -74,6 +77,8 @@ def bench(
             artifact was opened, the runtime's libraries included; None where the system does not tell. MB: 10⁶ bytes.
         size_mb: the vendor's files.
         scenarios: the figures of each of ``also``.
+        energy_mj_per_frame, energy: with a ``meter`` that is recording, over exactly the single stream; less ``idle``
+            where given. None where the meter cannot stand by a total; ``energy`` then says why.
         series: clocks and temperatures over the run, see edgeseg.benchmarks.monitor.
         validity: the stamp, see edgeseg.benchmarks.validity.
 
@@ -87,7 +92,12 @@ def bench(
     line = command(path, seconds, threads, crf, least, also)
     with (progress or Silent()).task(f"bench {path.name}"), monitor.Monitor() as watch:
         done = subprocess.run(line, capture_output=True, text=True, env=environment(), check=False)
-    return watched(answer(path, done), watch.states)
+    run = answer(path, done)
+    if meter is not None:
+        spent = meter.energy(*run["window"], idle=idle)
+        run["energy_mj_per_frame"] = spent.mj_per_frame(run["latency_ms"]["n"], above_idle=idle is not None)
+        run["energy"] = spent.json()
+    return watched(run, watch.states)
 
 
 def watched(run: dict[str, Any], states: Sequence[monitor.State]) -> dict[str, Any]:
@@ -144,7 +154,7 @@ def measure(
     also: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What ``bench`` returns, measured in this process; memory counts from here. In place of ``series`` there is
-    ``window``: start and end of the single stream, by time.monotonic."""
+    ``window``: start and end of the single stream, by time.perf_counter."""
     if not 0 < seconds < math.inf:
         raise InputError(f"seconds must be positive, not {seconds:g}")
     if threads is not None and threads < 1:
@@ -162,6 +172,7 @@ def measure(
         warm = warm_up(call)
         before = validity.snapshot()
         durations = sample(call, seconds, least, 2 * round(seconds * 1e9 / warm.frame_ns))
+        stop = time.perf_counter()
         after = validity.snapshot()
         steady, peak = memory_mb("VmRSS"), memory_mb("VmHWM")
         selftest(engine.run, opened)
@@ -185,7 +196,7 @@ def measure(
         "steady_memory_mb": None if steady is None or resident is None else steady - resident,
         "size_mb": _size_mb(manifest),
         **({"scenarios": others} if others else {}),
-        "window": [before.clock, after.clock],
+        "window": [stop - float(durations.sum()) / 1e9, stop],
         "validity": stamp,
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ FALL = 0.05  # the share of its clock that the CPU may lose within the window
 
 @dataclass(frozen=True)
 class State:
-    """One reading: seconds of time.monotonic, MHz by unit, °C by zone, throttling events counted so far, and the
+    """One reading: seconds of time.perf_counter, MHz by unit, °C by zone, throttling events counted so far, and the
     states of the cooling devices that slow something down."""
 
     clock: float
@@ -33,7 +34,7 @@ class State:
 
 def read(root: Path = Path("/")) -> State:
     """The state now; ``root`` is where ``proc`` and ``sys`` are found."""
-    return State(time.monotonic(), _clocks(root), validity.temperatures(root), _throttles(root), _cooling(root))
+    return State(time.perf_counter(), _clocks(root), validity.temperatures(root), _throttles(root), _cooling(root))
 
 
 class Monitor:
@@ -62,7 +63,7 @@ class Monitor:
         self.states.append(read(self._root))
 
 
-def series(states: list[State], start: float, stop: float) -> dict[str, Any]:
+def series(states: Sequence[State], start: float, stop: float) -> dict[str, Any]:
     """The states as lists, ``seconds`` from ``start``; ``window`` is how long the measurement lasted."""
     units = list(dict.fromkeys(unit for s in states for unit in s.mhz))
     zones = list(dict.fromkeys(zone for s in states for zone in s.temperatures))
@@ -74,7 +75,7 @@ def series(states: list[State], start: float, stop: float) -> dict[str, Any]:
     }
 
 
-def reasons(states: list[State], start: float, stop: float) -> list[str]:
+def reasons(states: Sequence[State], start: float, stop: float) -> list[str]:
     """Why a measurement from ``start`` to ``stop`` is not to be trusted: it throttled, or its clock fell."""
     before = [s for s in states if s.clock <= start][-1:]
     after = [s for s in states if s.clock >= stop][:1]
@@ -118,7 +119,7 @@ def _throttles(root: Path) -> int | None:
 
 
 def _cooling(root: Path) -> dict[str, int]:
-    found = {}
+    found: dict[str, int] = {}
     for path in sorted((root / "sys/class/thermal").glob("cooling_device*")):
         kind, state = validity.text_of(path / "type"), validity.text_of(path / "cur_state")
         if kind and state and state.isdigit() and "fan" not in kind.lower():
