@@ -1,7 +1,7 @@
 """Two measurements side by side: whether the second is slower, and how sure that is.
 
-The ratio of medians gets a 95 % interval by bootstrap: frames of one run hang together (clocks, other work), so blocks of
-consecutive frames are drawn, not frames (Künsch, "The jackknife and the bootstrap for general stationary
+The ratio of medians gets a 95 % interval by bootstrap: frames of one run hang together (clocks, other work), so blocks
+of consecutive frames are drawn, not frames (Künsch, "The jackknife and the bootstrap for general stationary
 observations", Annals of Statistics 17, 1989). What differs from process to process is not in the interval; the
 tolerance is what one grants for it.
 """

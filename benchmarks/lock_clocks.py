@@ -1,6 +1,6 @@
 """Hold CPU and GPU clocks at their highest for the length of a block, and put back what was there, come what may.
 
-Writes ``scaling_governor``, ``scaling_min_freq`` (cpufreq) and ``min_freq`` (devfreq GPUs); it wants root. What an end by
+Writes ``scaling_governor``, ``scaling_min_freq`` (cpufreq) and ``min_freq`` (devfreq GPUs); wants root. What an end by
 SIGKILL or a power cut leaves behind cannot be put back; a reboot does. Sources: the kernel's cpufreq and devfreq
 documents. On a Jetson ``jetson_clocks --store`` and ``--restore`` do the same and the memory clock too.
 """
@@ -36,8 +36,23 @@ def locked(root: Path = Path("/")) -> Iterator[None]:
                 _write(path, value)
             yield
         finally:
-            for path, value in reversed(before):
+            _restore(before)
+
+
+def _restore(before: list[Setting]) -> None:
+    """All of them, also where one cannot be written; a second Ctrl-C waits until it is done."""
+    failed: InputError | None = None
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        for path, value in reversed(before):
+            try:
                 _write(path, value)
+            except InputError as error:
+                failed = failed or error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    if failed:
+        raise failed
 
 
 def _wanted(root: Path) -> list[Setting]:

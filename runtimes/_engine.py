@@ -26,8 +26,8 @@ def open_artifact(path: str | Path, *, selftest: bool = True, threads: int | Non
     """Open the artifact folder at ``path`` on this machine.
 
     Verifies the files' hashes, loads the target's runtime with ``threads`` threads (None: the target's own
-    choice) and the target's own ``options`` (TensorRT: ``device``, ``cuda_graph``; OpenVINO: ``throughput``) and, unless
-    ``selftest`` is False, runs the golden frame and compares its outputs.
+    choice) and the target's own ``options`` (TensorRT: ``device``, ``cuda_graph``; OpenVINO: ``throughput``) and,
+    unless ``selftest`` is False, runs the golden frame and compares its outputs.
 
     Raises:
         ArtifactError: not an artifact, a build ticket, altered, of a newer schema, or of a target unknown here.

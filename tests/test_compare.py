@@ -1,4 +1,4 @@
-"""Comparing two measurements: a planted slowdown is found, none is found where there is none, unlike runs are refused."""
+"""Comparing two measurements: a planted slowdown is found, none where there is none, unlike runs are refused."""
 
 from __future__ import annotations
 
