@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json as encoding
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edgeseg.cli._output import number, print_json, print_table
+from edgeseg.cli._output import finite, number, print_json, print_table
 from edgeseg.cli._progress import progress
 from edgeseg.cli._runs import identity
 from edgeseg.cli.compare import gate, show
@@ -40,6 +41,9 @@ def bench(
     baseline: Annotated[Path | None, typer.Option(metavar="FILE", help="Exit 1 when slower than these runs.")] = None,
     tolerance: Annotated[float, typer.Option(help="Share by which they may be slower.")] = 0.05,
     unlike: Annotated[bool, typer.Option("--unlike", help="Compare although stamps differ or are not valid.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for results.json, results.csv, results.md, report.html.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure latency, frames per second, memory, size and energy, each engine in a process of its own."""
@@ -71,6 +75,8 @@ def bench(
             for path in artifact
         ]  # fmt: skip
     found = None if before is None else compare(before, runs, tolerance=tolerance, unlike=unlike)
+    if out is not None:
+        _keep(runs, out)
     if json:
         print_json(runs=runs, **({} if found is None else {"comparisons": [c.json() for c in found]}))
         gate(found or [], tolerance)
@@ -82,6 +88,18 @@ def bench(
             print(f"{Path(run['artifact']).name}: {reason}")
     if found is not None:
         show(found, tolerance, False)
+
+
+def _keep(runs: list[dict[str, Any]], out: Path) -> None:
+    from edgeseg.benchmarks.report import write_report
+    from edgeseg.benchmarks.tables import write_tables
+
+    out.mkdir(parents=True, exist_ok=True)
+    part = out / ".results.json.part"
+    part.write_text(encoding.dumps(finite({"schema": 1, "runs": runs}), indent=1) + "\n", encoding="utf-8")
+    part.replace(out / "results.json")
+    write_tables(runs, out)
+    write_report(runs, [], out / "report.html")
 
 
 def _row(run: dict[str, Any]) -> list[str]:
