@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgeseg.artifact import load
 from edgeseg.cli._output import finite, number, print_json, print_table
 from edgeseg.cli._progress import progress
 from edgeseg.cli._runs import identity
@@ -38,6 +39,9 @@ def bench(
     lock_clocks: Annotated[
         bool, typer.Option("--lock-clocks", help="Hold clocks at their highest meanwhile (root); restored after.")
     ] = False,
+    roofline: Annotated[
+        bool, typer.Option("--roofline", help="Also this machine's GFLOP/s and GB/s, and how near engines come.")
+    ] = False,
     baseline: Annotated[Path | None, typer.Option(metavar="FILE", help="Exit 1 when slower than these runs.")] = None,
     tolerance: Annotated[float, typer.Option(help="Share by which they may be slower.")] = 0.05,
     unlike: Annotated[bool, typer.Option("--unlike", help="Compare although stamps differ or are not valid.")] = False,
@@ -52,6 +56,7 @@ def bench(
     from edgeseg.benchmarks.figures import P99_FRAMES
     from edgeseg.benchmarks.lock_clocks import locked
     from edgeseg.benchmarks.power import open_meter
+    from edgeseg.benchmarks.roofline import against, ceilings
 
     if idle and power is None:
         raise InputError("--idle is for energy: give --power too")
@@ -62,6 +67,7 @@ def bench(
         bars = stack.enter_context(progress())
         if lock_clocks:
             stack.enter_context(locked())
+        machine = ceilings() if roofline else None
         meter = None if power is None else stack.enter_context(open_meter(None if power == "auto" else power))
         rest = meter.idle(IDLE_S) if meter and idle else None
         runs = [
@@ -74,6 +80,9 @@ def bench(
             }
             for path in artifact
         ]  # fmt: skip
+    if machine is not None:
+        for path, run in zip(artifact, runs, strict=True):
+            run["roofline"] = against(run, load(path).manifest, machine)
     found = None if before is None else compare(before, runs, tolerance=tolerance, unlike=unlike)
     if out is not None:
         _keep(runs, out)
@@ -83,6 +92,7 @@ def bench(
         return
     print_table("Latency of one frame", COLUMNS, map(_row, runs))
     _scenarios(runs)
+    _rooflines(runs)
     for run in runs:
         for reason in (*run["validity"]["reasons"], *run.get("energy", {}).get("reasons", ())):
             print(f"{Path(run['artifact']).name}: {reason}")
@@ -116,6 +126,16 @@ def _row(run: dict[str, Any]) -> list[str]:
         number(run.get("energy_mj_per_frame"), ".2f"),
         "yes" if run["validity"]["valid"] else "no",
     ]
+
+
+def _rooflines(runs: list[dict[str, Any]]) -> None:
+    keys = ("gflops", "ceiling_gflops", "gb_per_s", "ceiling_gb_per_s", "share")
+    rows = [
+        [Path(r["artifact"]).name, *(number(r["roofline"][k], ".2f") for k in keys)] for r in runs if "roofline" in r
+    ]
+    if rows:
+        heads = ("artifact", "GFLOP/s", "ceiling", "GB/s\nat least", "ceiling", "share of\nthe roof")
+        print_table("Roofline", heads, rows)
 
 
 def _scenarios(runs: list[dict[str, Any]]) -> None:
