@@ -1,7 +1,7 @@
 """How near an engine comes to what this machine can do: GFLOP/s and GB/s against ceilings measured in the same run.
 
-Ceilings: a float32 matrix product (NumPy's BLAS) and a copy of more than the caches hold, each the best of several, with
-the threads that NumPy takes (a copy: one). Williams et al., "Roofline", CACM 52(4), 2009.
+Ceilings: a float32 matrix product (NumPy's BLAS) and a copy of more than the caches hold, each the best of several,
+with the threads that NumPy takes (a copy: one). Williams et al., "Roofline", CACM 52(4), 2009.
 
 An engine's operations are twice its multiply-accumulates, at the network's input. Its bytes are the least it must move:
 its files once and its input; feature maps that leave the caches come on top, so GB/s is a lower bound and the intensity
