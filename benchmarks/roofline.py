@@ -19,7 +19,8 @@ import numpy as np
 
 from edgeseg.manifest import Manifest
 
-SIDE, COPIED, TIMES = 1024, 256 * 2**20 // 4, 7
+SIDE, COPIED = 512, 128 * 2**20 // 4
+EACH_S, LEAST = 1.0, 5
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Ceilings:
 
 
 def ceilings(side: int = SIDE, copied: int = COPIED) -> Ceilings:
-    """Measure both, about a second."""
+    """Measure both, two seconds: many short tries, so that other work spares some."""
     a = np.random.default_rng(0).random((side, side), np.float32)
     out = np.empty_like(a)
     source = np.ones(copied, np.float32)
@@ -64,8 +65,9 @@ def _bytes(shape: tuple[int, ...], dtype: str) -> int:
 
 def _best(call: Callable[[], object]) -> float:
     call()
-    times = []
-    for _ in range(TIMES):
+    times: list[float] = []
+    end = time.perf_counter() + EACH_S
+    while len(times) < LEAST or time.perf_counter() < end:
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
