@@ -61,6 +61,7 @@ def bench(
     if idle and power is None:
         raise InputError("--idle is for energy: give --power too")
     before = None if baseline is None else read_runs(baseline)
+    identities = [identity(path) for path in artifact]  # a wrong path is told before time is spent on the others
     lasting = (3.0 if quick else 10.0) if seconds is None else seconds
     least = latency.LEAST_FRAMES if quick else P99_FRAMES
     with ExitStack() as stack:
@@ -72,13 +73,13 @@ def bench(
         rest = meter.idle(IDLE_S) if meter and idle else None
         runs = [
             {
-                **identity(path),
+                **known,
                 **latency.bench(
                     path, seconds=lasting, threads=threads, crf=crf, least=least, also=scenario or (), meter=meter,
                     idle=rest, progress=bars,
                 ),
             }
-            for path in artifact
+            for path, known in zip(artifact, identities, strict=True)
         ]  # fmt: skip
     if machine is not None:
         for path, run in zip(artifact, runs, strict=True):
