@@ -26,8 +26,8 @@ def open_artifact(path: str | Path, *, selftest: bool = True, threads: int | Non
     """Open the artifact folder at ``path`` on this machine.
 
     Verifies the files' hashes, loads the target's runtime with ``threads`` threads (None: the target's own
-    choice) and the target's own ``options`` (TensorRT: ``device``, ``cuda_graph``) and, unless ``selftest`` is False,
-    runs the golden frame and compares its outputs.
+    choice) and the target's own ``options`` (TensorRT: ``device``, ``cuda_graph``; OpenVINO: ``throughput``) and,
+    unless ``selftest`` is False, runs the golden frame and compares its outputs.
 
     Raises:
         ArtifactError: not an artifact, a build ticket, altered, of a newer schema, or of a target unknown here.
@@ -90,6 +90,11 @@ class Engine:
         if manifest.model.task not in POSTPROCESS:
             raise ArtifactError(f"this artifact's task is '{manifest.model.task}', unknown to this edgeseg: update it")
         self.postprocess: Callable[[Outputs], Any] = POSTPROCESS[manifest.model.task](manifest)
+
+    @property
+    def streams(self) -> int:
+        """How many calls at once keep the engine at work: the target's own word, else 1."""
+        return int(getattr(self._runtime, "streams", 1))
 
     def run(self, feeds: Mapping[str, Any]) -> Outputs:
         """The raw call: named tensors in, named tensors out, as the manifest's ``inputs`` and ``outputs`` say. Feeds
