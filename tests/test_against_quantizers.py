@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from edgeseg.artifact import load
+from edgeseg.benchmarks._markdown import marks
 from edgeseg.benchmarks.against_quantizers import comparison, vendors
 from edgeseg.benchmarks.against_quantizers.__main__ import main
 from edgeseg.benchmarks.against_quantizers.comparison import OURS, TARGETS, Comparison, Settings
 from edgeseg.benchmarks.against_quantizers.networks import Network
-from edgeseg.benchmarks.against_quantizers.table import BEGIN, END, insert, table
-from edgeseg.errors import InputError, MissingExtra
+from edgeseg.benchmarks.against_quantizers.table import NAME, table
+from edgeseg.errors import MissingExtra
 
 SIZE = (64, 96)
 SMALL = Network("small", "espnet", "ESPNet, small", "streets:4@64x96:train", "streets:3@64x96:val", SIZE, SIZE)
@@ -84,10 +85,20 @@ def test_figures_of_other_images_stay_out_of_the_table(tmp_path: Path) -> None:
     assert "49.50" not in table([SMALL], Settings(tmp_path, 8, 2))
 
 
-def test_the_table_goes_between_its_marks() -> None:
-    assert insert(f"a\n{BEGIN}\nold\n{END}\nb", "new") == f"a\n{BEGIN}\n\nnew\n\n{END}\nb"
-    with pytest.raises(InputError, match="no place for the table"):
-        insert(f"a\n{BEGIN}\nb", "new")
+def test_the_table_goes_between_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EDGESEG_DATA", raising=False)
+    document = tmp_path / "document.md"
+    begin, end = marks(NAME)
+    document.write_text(f"a\n{begin}\nold\n{end}\nb")
+    arguments = ["enet-camvid", "--only", OURS, "--out", str(tmp_path), "--write", str(document)]
+    assert main(arguments) == 0
+    text = document.read_text()
+    assert text.startswith(f"a\n{begin}\n\n| network |")
+    assert text.endswith(f"\n{end}\nb")
+    assert "old" not in text
+    document.write_text(begin)
+    assert main(arguments) == 2
+    assert document.read_text() == begin
 
 
 @pytest.mark.parametrize(

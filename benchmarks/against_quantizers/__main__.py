@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgeseg.benchmarks._markdown import insert
 from edgeseg.benchmarks.against_quantizers import networks, vendors
 from edgeseg.benchmarks.against_quantizers.comparison import OURS, Comparison, Settings
-from edgeseg.benchmarks.against_quantizers.table import insert, table
+from edgeseg.benchmarks.against_quantizers.table import NAME, table
 from edgeseg.errors import EdgesegError, InputError
 
 
@@ -36,12 +37,12 @@ def _run(given: argparse.Namespace) -> None:
     if unknown := set(quantizers) - {OURS, *vendors.names()}:
         raise InputError(f"unknown quantizer '{min(unknown)}': use one of {OURS}, {', '.join(vendors.names())}")
     if given.write:
-        insert(given.write.read_text(encoding="utf-8"), "")  # before the work: the file has its place
+        insert(given.write.read_text(encoding="utf-8"), NAME, "")  # before the work: the file has its place
     for network in chosen:
         _compare(network, quantizers, settings)
     made = table(every, settings)
     if given.write:
-        given.write.write_text(insert(given.write.read_text(encoding="utf-8"), made), encoding="utf-8")
+        given.write.write_text(insert(given.write.read_text(encoding="utf-8"), NAME, f"\n{made}\n"), encoding="utf-8")
     else:
         print(made)
 

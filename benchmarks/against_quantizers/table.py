@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgeseg.benchmarks._markdown import rows
 from edgeseg.benchmarks.against_quantizers import vendors
 from edgeseg.benchmarks.against_quantizers.comparison import OURS, TARGETS, Settings, of_same_images, read
 from edgeseg.benchmarks.against_quantizers.networks import Network
-from edgeseg.errors import InputError, MissingExtra
+from edgeseg.errors import MissingExtra
 
-BEGIN, END = "<!-- quantizers: begin -->", "<!-- quantizers: end -->"
+NAME = "quantizers"
 ENGINES = {"openvino": "OpenVINO", "tflite": "LiteRT", "onnxruntime": "ONNX Runtime"}
 METRICS = {"miou": "mIoU", "map": "AP"}
 HEAD = ["network", "images", "float", "engine", "ours", "drop", "vendor's quantizer", "its figure", "its drop"]
@@ -23,25 +24,15 @@ def table(networks: Sequence[Network], settings: Settings) -> str:
     """Of what stands in ``settings.out`` for as many images, under a line on the CPU and the packages, above how each
     quantizer was called."""
     tools = _vendors()
-    rows, seen = [HEAD, ["---"] * len(HEAD)], []
+    cells, seen = [HEAD], []
     for network in networks:
         kept = {name: _kept(network, name, settings) for name in (OURS, *tools)}
         seen += [document for document in kept.values() if document]
         for target in TARGETS:
             for name in [name for name, vendor in tools.items() if target == vendor.TARGET]:
-                rows.append(_row(network, target, tools[name].TITLE, kept[OURS], kept[name]))
+                cells.append(_row(network, target, tools[name].TITLE, kept[OURS], kept[name]))
     calls = [f"- {v.TITLE} ({ENGINES[v.TARGET]}): {v.CALL}" for v in tools.values()]
-    lines = ["\n".join(f"| {' | '.join(row)} |" for row in rows if row), "\n".join(calls), *_stamp(seen, settings)]
-    return "\n\n".join(lines)
-
-
-def insert(text: str, made: str) -> str:
-    """``text`` with ``made`` between its marks. Raises InputError where it has none."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"the file has no place for the table: put {BEGIN} and {END} where it belongs")
-    return f"{head}{BEGIN}\n\n{made}\n\n{END}{tail}"
+    return "\n\n".join([rows([row for row in cells if row]), "\n".join(calls), *_stamp(seen, settings)])
 
 
 def _vendors() -> dict[str, vendors.Vendor]:
