@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -67,6 +66,8 @@ class Comparison:
             return kept
         found = self._ours() if vendor is None else {vendor.TARGET: self._theirs(vendor, quantizer)}
         document = {"basis": basis, "cpu": processor(), "targets": found}
+        if vendor is not None:  # so that the table is made where the vendor's package is not installed, too
+            document["vendor"] = {"title": vendor.TITLE, "call": vendor.CALL, "target": vendor.TARGET}
         path = _file(self.settings.out, self.network, quantizer)
         temporary = path.with_suffix(".partial")
         temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -130,9 +131,12 @@ def read(out: Path, network: Network, quantizer: str) -> Results | None:
     return document
 
 
-def of_same_images(document: Mapping[str, Any], settings: Settings) -> bool:
-    """Whether it was calibrated and judged on as many images."""
-    return (document["basis"]["images"], document["basis"]["limit"]) == (settings.images, settings.limit)
+def kept(network: Network, settings: Settings) -> dict[str, Results]:
+    """By quantizer, what was kept of it that was calibrated and judged on as many images."""
+    names = sorted(path.stem for path in (settings.out / network.name).glob("*.json"))
+    found = {name: document for name in names if (document := read(settings.out, network, name)) is not None}
+    wanted = settings.images, settings.limit
+    return {name: d for name, d in found.items() if (d["basis"]["images"], d["basis"]["limit"]) == wanted}
 
 
 def _file(out: Path, network: Network, quantizer: str) -> Path:

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeseg.benchmarks._markdown import rows
-from edgeseg.benchmarks.against_quantizers import vendors
-from edgeseg.benchmarks.against_quantizers.comparison import OURS, TARGETS, Settings, of_same_images, read
+from edgeseg.benchmarks.against_quantizers.comparison import OURS, TARGETS, Settings, kept
 from edgeseg.benchmarks.against_quantizers.networks import Network
-from edgeseg.errors import MissingExtra
 
 NAME = "quantizers"
 ENGINES = {"openvino": "OpenVINO", "tflite": "LiteRT", "onnxruntime": "ONNX Runtime"}
@@ -21,40 +19,24 @@ Results = Mapping[str, Any]
 
 
 def table(networks: Sequence[Network], settings: Settings) -> str:
-    """Of what stands in ``settings.out`` for as many images, under a line on the CPU and the packages, above how each
-    quantizer was called."""
-    tools = _vendors()
-    cells, seen = [HEAD], []
+    """Of what stands in ``settings.out`` for as many images; below it how each quantizer was called, on which CPU, and
+    the packages' versions."""
+    cells, seen, calls = [HEAD], [], {}
     for network in networks:
-        kept = {name: _kept(network, name, settings) for name in (OURS, *tools)}
-        seen += [document for document in kept.values() if document]
+        found = kept(network, settings)
+        seen += list(found.values())
+        ours = found.pop(OURS, None)
         for target in TARGETS:
-            for name in [name for name, vendor in tools.items() if target == vendor.TARGET]:
-                cells.append(_row(network, target, tools[name].TITLE, kept[OURS], kept[name]))
-    calls = [f"- {v.TITLE} ({ENGINES[v.TARGET]}): {v.CALL}" for v in tools.values()]
-    return "\n\n".join([rows([row for row in cells if row]), "\n".join(calls), *_stamp(seen, settings)])
+            for document in [d for d in found.values() if d["vendor"]["target"] == target]:
+                title, call = document["vendor"]["title"], document["vendor"]["call"]
+                cells.append(_row(network, target, title, ours, document))
+                calls[title] = f"- {title} ({ENGINES[target]}): {call}"
+    return "\n\n".join([rows(cells), *["\n".join(calls.values())] * bool(calls), *_stamp(seen, settings)])
 
 
-def _vendors() -> dict[str, vendors.Vendor]:
-    found = {}
-    for name in vendors.names():
-        try:
-            found[name] = vendors.load(name)
-        except MissingExtra:
-            continue
-    return found
-
-
-def _kept(network: Network, name: str, settings: Settings) -> Results | None:
-    document = read(settings.out, network, name)
-    return document if document and of_same_images(document, settings) else None
-
-
-def _row(network: Network, target: str, title: str, ours: Results | None, theirs: Results | None) -> list[str]:
+def _row(network: Network, target: str, title: str, ours: Results | None, theirs: Results) -> list[str]:
     pair = [document["targets"].get(target, {}) if document else {} for document in (ours, theirs)]
     judged = next((found for found in pair if "reference" in found), None)
-    if judged is None and not any(pair):
-        return []
     facts = [str(judged["images"]), f"{judged['reference']:.2f} {METRICS[judged['metric']]}"] if judged else [NONE] * 2
     return [network.title, *facts, ENGINES[target], *_figures(pair[0]), title, *_figures(pair[1])]
 
