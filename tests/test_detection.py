@@ -202,10 +202,14 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_artifact_says_how_its_boxes_are_made(artifact: Path) -> None:
     manifest = load(artifact).manifest
     assert artifact.name == "efficientdet-lite0-80x100-onnxruntime-fp32"
-    assert [(o.name, o.shape[2]) for o in manifest.outputs] == [("class_logits", CLASSES), ("box_deltas", 4)]
+    forms = [(o.name, o.shape, o.dtype) for o in manifest.outputs]
+    assert forms == [
+        ("boxes", (1, 100, 4), "float32"), ("scores", (1, 100), "float32"), ("classes", (1, 100), "int32"),
+        ("count", (1,), "int32"),
+    ]  # fmt: skip
     assert manifest.model.task == "detection" and manifest.preprocess.letterbox
     detection = manifest.detection
-    assert detection is not None and detection.nms == "runtime" and detection.anchors.scale == 3.0
+    assert detection is not None and detection.nms == "graph" and detection.anchors.scale == 3.0
     document = json.loads(manifest.to_json())
     document["detection"]["sigma"] = 0.5  # of a later version
     read = Manifest.from_json(json.dumps(document))
@@ -257,7 +261,7 @@ def test_a_check_gives_average_precision(artifact: Path) -> None:
     figures = found.to_json()
     assert figures["metric"] == "map" and figures["images"] == 3 and figures["passed"] is True
     assert figures["reference"] == pytest.approx(figures["engine"], abs=0.1)
-    assert figures["agreement"] == 1.0 and figures["sqnr_db"] > 60
+    assert figures["agreement"] == 1.0 and "sqnr_db" not in figures
     (shown,) = found.shown
     assert shown.truth is not None and shown.truth.shape == (80, 100) and len(np.unique(shown.truth)) > 1
 

@@ -1,0 +1,168 @@
+"""Boxes made in the graph are those that NumPy makes, to the order of equal scores, on the target that has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper
+
+from edgeseg.artifact import load
+from edgeseg.benchmarks import parity
+from edgeseg.benchmarks.logits import sqnr
+from edgeseg.boxes import Decoder, Detections, alike, anchor_boxes
+from edgeseg.datasets import open_dataset
+from edgeseg.errors import ArtifactError, InputError
+from edgeseg.export import BuildRequest, build
+from edgeseg.export._exact import Exact
+from edgeseg.export.passes import suppress
+from edgeseg.images import letterbox_frame
+from edgeseg.manifest import Manifest
+from edgeseg.runtimes import open_artifact
+from edgeseg.runtimes._detect import given
+from edgeseg.spec import Anchors, Detection, Preprocess
+
+SIZE, FRAME, CLASSES = (64, 96), (80, 100), 3
+COUNT = len(anchor_boxes(Anchors(), SIZE))
+PREPROCESS = Preprocess(SIZE, letterbox=True)
+PIXELS = 1e-3  # engines' e**x and NumPy's differ in the last bit
+
+
+def raw_graph(batch: int = 1, names: tuple[str, str] = suppress.RAW) -> ir.Model:
+    """``frame`` (float32 here) holds the raw outputs side by side."""
+    tensor, sizes = helper.make_tensor_value_info, (CLASSES, 4)
+    split = helper.make_node("Split", ["frame", "sizes"], list(names), axis=2)
+    outputs = [tensor(n, TensorProto.FLOAT, [batch, COUNT, s]) for n, s in zip(names, sizes, strict=True)]
+    inputs = [tensor("frame", TensorProto.FLOAT, [batch, COUNT, CLASSES + 4])]
+    constants = [onnx.numpy_helper.from_array(np.array(sizes), "sizes")]
+    graph = helper.make_graph([split], "raw", inputs, outputs, constants)
+    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+
+
+def raw_outputs(seed: int, levels: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters of confident anchors with boxes that overlap; logits in steps of ``levels``, as int8 has them."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-6, 2.5, (COUNT, CLASSES)).astype(np.float32)
+    if levels is not None:
+        logits = (np.round(logits / levels) * levels).astype(np.float32)
+    return logits, rng.normal(0, 0.3, (COUNT, 4)).astype(np.float32)
+
+
+def same(want: Detections, got: Detections) -> None:
+    assert got.count == want.count and (got.classes == want.classes).all()
+    assert got.boxes.shape == want.boxes.shape and got.scores.dtype == np.float32 and got.classes.dtype == np.int32
+    assert np.abs(got.boxes - want.boxes).max() < PIXELS and np.abs(got.scores - want.scores).max() < 1e-6
+
+
+@pytest.mark.parametrize("levels", [None, 0.1, 1.0])
+@pytest.mark.parametrize("how", [
+    Detection(Anchors()), Detection(Anchors(), score_threshold=0.0, iou_threshold=0.3, max_detections=400),
+    Detection(Anchors(), score_threshold=0.3, max_detections=5), Detection(Anchors(), score_threshold=1.0),
+], ids=["usual", "all", "few", "none"])  # fmt: skip
+def test_the_graph_makes_numpys_boxes(how: Detection, levels: float | None) -> None:
+    graph = raw_graph()
+    suppress.apply(graph, how, PREPROCESS, FRAME)
+    onnx.checker.check_model(ir.to_proto(graph))
+    assert tuple(o.name for o in graph.graph.outputs) == suppress.OBJECTS
+    engine, decoder = Exact(graph), Decoder(how, PREPROCESS, FRAME)
+    for seed in range(4):
+        logits, deltas = raw_outputs(seed, levels)
+        want = decoder(logits, deltas)
+        assert want.count > (4 if how.score_threshold < 1 else -1)
+        same(want, given(engine.run(np.concatenate([logits, deltas], 1)[None])))
+
+
+def test_what_it_cannot_take_is_refused() -> None:
+    for graph in (raw_graph(batch=2), raw_graph(names=("class_logits", "other"))):
+        with pytest.raises(InputError, match="boxes are made of class_logits, box_deltas of one frame"):
+            suppress.apply(graph, Detection(Anchors()), PREPROCESS, FRAME)
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The packaged EfficientDet in every precision."""
+    request = BuildRequest(
+        model="efficientdet", size=(256, 320), frame=(240, 320), targets=("onnxruntime",), output="both",
+        precisions=("fp32", "fp16", "int8"), data="streets:16@240x320:train", out=tmp_path_factory.mktemp("build"),
+    )  # fmt: skip
+    return dict(zip(request.precisions, build(request), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_an_engine_sees_what_numpy_makes_of_its_raw_outputs(artifacts: dict[str, Path], precision: str) -> None:
+    data = open_dataset("streets:4@240x320:val")
+    with open_artifact(artifacts[precision]) as engine:
+        how = engine.manifest.detection
+        assert how is not None and how.nms == "graph"
+        decoder, seen = Decoder(how, engine.manifest.preprocess, engine.manifest.frame), 0
+        for i in range(len(data)):
+            outputs = engine.run({"frame": data[i].frame[None]})
+            want = decoder(*(outputs[name][0] for name in suppress.RAW))
+            same(want, engine.postprocess(outputs))
+            seen += want.count
+        assert seen > 20
+
+
+def test_all_targets_see_the_same(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    targets = ("openvino", "tflite")
+    others = build(BuildRequest("efficientdet", size=(256, 320), frame=(240, 320), targets=targets, out=tmp_path))
+    data = open_dataset("streets:4@240x320:val")
+    with open_artifact(artifacts["fp32"]) as engine:
+        wanted = [engine.detect(data[i].frame) for i in range(len(data))]
+    for path in others:
+        with open_artifact(path) as engine:
+            assert engine.manifest.detection is not None and engine.manifest.detection.nms == "runtime"
+            for i, want in enumerate(wanted):
+                got = engine.detect(data[i].frame)
+                assert got.count == want.count and (got.classes == want.classes).all()
+                assert np.abs(got.boxes - want.boxes).max() < 0.01 and np.abs(got.scores - want.scores).max() < 1e-4
+
+
+def test_the_raw_outputs_are_compared_where_the_answer_hides_them(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    data = open_dataset("streets:2@240x320:val")
+    assert parity.check(artifacts["fp32"], data).to_json()["sqnr_db"] > 60  # both: they stand beside
+    request = BuildRequest("efficientdet", size=(256, 320), frame=(240, 320), targets=("onnxruntime",), out=tmp_path)
+    (path,) = build(request)
+    assert tuple(o.name for o in load(path).manifest.outputs) == suppress.OBJECTS
+    figures = parity.check(path, data).to_json()
+    assert "sqnr_db" not in figures and figures["agreement"] == 1.0 and figures["passed"]
+    assert sqnr(path, data) > 60
+
+
+def test_real_weights_on_real_images(data_folder: Path, tmp_path: Path) -> None:
+    data = open_dataset(f"coco:{data_folder / 'coco_sample'}")
+    weights = data_folder / "weights/efficientdet_lite0_coco_int8.dequant.npz"
+    paths = build(BuildRequest(
+        "efficientdet", weights, size=(320, 320), targets=("onnxruntime", "openvino", "tflite"), out=tmp_path
+    ))  # fmt: skip
+    frames = [letterbox_frame(data[i].frame, (320, 320), (127.0,) * 3)[0] for i in range(0, len(data), 4)]
+    found = []
+    for path in paths:
+        with open_artifact(path) as engine:
+            found.append([engine.detect(frame) for frame in frames])
+    for others in found[1:]:
+        for want, got in zip(found[0], others, strict=True):
+            assert alike(want, got) > 0.999 and got.count == want.count
+            assert np.abs(got.scores - want.scores).max() < 1e-3
+
+
+def test_an_empty_golden_frame_keeps_the_raw_outputs_beside(tmp_path: Path) -> None:
+    (path,) = build(BuildRequest("efficientdet", "random:1", size=(128, 128), targets=("onnxruntime",), out=tmp_path))
+    artifact = load(path)
+    assert not artifact.golden()["count"][0]
+    assert {o.name for o in artifact.manifest.outputs} == {*suppress.OBJECTS, *suppress.RAW}
+
+
+def test_a_manifest_that_names_other_outputs_is_refused(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    for file in artifacts["fp32"].iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    text = (folder / "manifest.json").read_text().replace('"name": "count"', '"name": "number"')
+    assert Manifest.from_json(text)
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(ArtifactError, match="suppressed in the graph and names no output count"):
+        open_artifact(folder)
