@@ -1,5 +1,5 @@
 """Boxes in the graph: decoding and ONNX's NonMaxSuppression behind a detector's raw outputs. The bare operator, which
-sees every anchor; what engines are built with is ``export/passes/suppress.py``. It is what ``edgeseg.boxes`` is proved against and timed against::
+sees every anchor; engines are built with ``export/passes/suppress.py``. ``edgeseg.boxes`` is proved and timed against it::
 
     python -m tests.nms_graph
 
