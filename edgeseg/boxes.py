@@ -19,7 +19,7 @@ from edgeseg.spec import Anchors, Detection, Preprocess
 FARTHEST = 10.0  # keeps e**t finite where a network says nonsense
 BLOCK = 4096  # boxes that suppression looks at in one go: where the first give all that is asked for, no more are
 
-SAME, NEAR = 0.75, 0.1  # overlap and score from which two objects are one
+SAME, CLOSE, NEAR = 0.75, 0.5, 0.1  # overlap, or pixels of each corner, and score by which two objects are one
 
 Boxes = NDArray[np.float32]
 
@@ -132,9 +132,11 @@ def _area(boxes: Boxes) -> NDArray[np.float32]:
 
 def alike(a: Detections, b: Detections) -> float:
     """The share of the objects, weighted by score, of each that the other has: an object of the same class that
-    overlaps by an IoU of ``SAME`` and whose score differs by no more than ``NEAR``. The lesser of both ways, 0 to 1."""
+    overlaps by an IoU of ``SAME``, or whose corners are no more than ``CLOSE`` pixels away (a box at the frame's edge
+    may be empty), and whose score differs by no more than ``NEAR``. The lesser of both ways, 0 to 1."""
     one, other = slice(a.count), slice(b.count)
     same: NDArray[np.bool_] = iou(a.boxes[one], b.boxes[other]) >= SAME
+    same |= (np.abs(a.boxes[one][:, None] - b.boxes[other]) <= CLOSE).all(2)
     same &= a.classes[one][:, None] == b.classes[other]
     same &= np.abs(a.scores[one][:, None] - b.scores[other]) <= NEAR
     shares = [_share(a.scores[one], same.any(1)), _share(b.scores[other], same.any(0))]

@@ -19,6 +19,8 @@ from edgeseg.spec import Detection, Preprocess, Variant
 Frame = NDArray[np.uint8]
 Tensors = dict[str, NDArray[Any]]
 
+PLAIN = 0.5  # the score from which no rounding makes an object come or go
+
 
 class Task(Protocol):
     """``outputs`` are the names of the network's own outputs."""
@@ -97,9 +99,11 @@ class Boxes:
             "boxes": found.boxes[None], "scores": found.scores[None], "classes": found.classes[None],
             "count": np.array([found.count], np.int32),
         }  # fmt: skip
-        # An empty golden frame proves nothing: the raw outputs stay beside, to be compared.
+        # Rounding decides which objects there are where the score of all is low, or where there are as many as can be:
+        # these prove nothing, so the raw outputs stay beside, to be compared.
+        proves = found.scores[0] >= PLAIN and found.count < how.max_detections
         form = graph.clone()
-        suppress.apply(form, how, preprocess, (frame[0], frame[1]), keep_raw=output == "both" or not found.count)
+        suppress.apply(form, how, preprocess, (frame[0], frame[1]), keep_raw=output == "both" or not proves)
         return form, {**expected, **objects}, replace(how, nms="graph")
 
 

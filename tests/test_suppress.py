@@ -15,14 +15,17 @@ from edgeseg.benchmarks import parity
 from edgeseg.benchmarks.logits import sqnr
 from edgeseg.boxes import Decoder, Detections, alike, anchor_boxes
 from edgeseg.datasets import open_dataset
-from edgeseg.errors import ArtifactError, InputError
+from edgeseg.errors import ArtifactError, CheckFailed, InputError
 from edgeseg.export import BuildRequest, build
 from edgeseg.export._exact import Exact
+from edgeseg.export._tasks import TASKS, Tensors
 from edgeseg.export.passes import suppress
 from edgeseg.images import letterbox_frame
 from edgeseg.manifest import Manifest
 from edgeseg.runtimes import open_artifact
 from edgeseg.runtimes._detect import given
+from edgeseg.runtimes._runtime import Feeds, Outputs
+from edgeseg.runtimes._selftest import selftest
 from edgeseg.spec import Anchors, Detection, Preprocess
 
 SIZE, FRAME, CLASSES = (64, 96), (80, 100), 3
@@ -81,22 +84,46 @@ def test_what_it_cannot_take_is_refused() -> None:
             suppress.apply(graph, Detection(Anchors()), PREPROCESS, FRAME)
 
 
+@pytest.mark.parametrize(
+    ("confident", "logit", "kept"),
+    [(0, 0.0, True), (3, -2.0, True), (3, 2.0, False), (COUNT, 2.0, True)],
+    ids=["none", "weak", "sure", "as many as can be"],
+)
+def test_raw_outputs_stay_where_rounding_decides_which_objects_there_are(
+    confident: int, logit: float, kept: bool
+) -> None:
+    logits = np.full((1, COUNT, CLASSES), -9, np.float32)
+    logits[0, :confident, 0] = logit
+    deltas, frame = np.zeros((1, COUNT, 4), np.float32), np.zeros((1, *FRAME, 3), np.uint8)
+    expected: Tensors = {"frame": frame, "class_logits": logits, "box_deltas": deltas}
+    how = Detection(Anchors(), iou_threshold=1.0)
+    form, answers, how = TASKS["detection"].suppressed(raw_graph(), expected, how, PREPROCESS, "labels")
+    assert how.nms == "graph" and answers["count"].tolist() == [min(confident, how.max_detections)]
+    assert [o.name for o in form.graph.outputs] == [*suppress.OBJECTS, *(suppress.RAW if kept else ())]
+
+
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The packaged EfficientDet in every precision."""
-    request = BuildRequest(
+    """The packaged EfficientDet, raw outputs beside; for int8 a Lite0 with random weights, which see as many objects as
+    can be, so that the raw outputs stay."""
+    folder = tmp_path_factory.mktemp("build")
+    usual = BuildRequest(
         model="efficientdet", size=(256, 320), frame=(240, 320), targets=("onnxruntime",), output="both",
-        precisions=("fp32", "fp16", "int8"), data="streets:16@240x320:train", out=tmp_path_factory.mktemp("build"),
+        precisions=("fp32", "fp16"), out=folder,
     )  # fmt: skip
-    return dict(zip(request.precisions, build(request), strict=True))
+    drawn = BuildRequest(
+        "efficientdet", "random:1", variant="lite0", classes=11, size=(64, 96), frame=(80, 100),
+        targets=("onnxruntime",), precisions=("int8",), data="streets:4@80x100:train", out=folder,
+    )  # fmt: skip
+    return dict(zip(("fp32", "fp16", "int8"), (*build(usual), *build(drawn)), strict=True))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_an_engine_sees_what_numpy_makes_of_its_raw_outputs(artifacts: dict[str, Path], precision: str) -> None:
-    data = open_dataset("streets:4@240x320:val")
     with open_artifact(artifacts[precision]) as engine:
-        how = engine.manifest.detection
+        how, (height, width) = engine.manifest.detection, engine.manifest.frame
         assert how is not None and how.nms == "graph"
+        data = open_dataset(f"streets:4@{height}x{width}:val")
         decoder, seen = Decoder(how, engine.manifest.preprocess, engine.manifest.frame), 0
         for i in range(len(data)):
             outputs = engine.run({"frame": data[i].frame[None]})
@@ -104,6 +131,20 @@ def test_an_engine_sees_what_numpy_makes_of_its_raw_outputs(artifacts: dict[str,
             same(want, engine.postprocess(outputs))
             seen += want.count
         assert seen > 20
+
+
+def test_a_graph_that_makes_other_objects_of_its_raw_outputs_is_found_out(artifacts: dict[str, Path]) -> None:
+    artifact = load(artifacts["fp32"])
+    with open_artifact(artifacts["fp32"], selftest=False) as engine:
+        assert selftest(engine.run, artifact)["boxes"] == 1.0
+        for name in ("boxes", "scores", "classes"):
+
+            def other(feeds: Feeds, name: str = name) -> Outputs:
+                outputs = dict(engine.run(feeds))
+                return {**outputs, name: np.roll(outputs[name], 1, 1) + outputs[name].dtype.type(1)}
+
+            with pytest.raises(CheckFailed, match="of objects"):
+                selftest(other, artifact)
 
 
 def test_all_targets_see_the_same(artifacts: dict[str, Path], tmp_path: Path) -> None:
@@ -147,13 +188,6 @@ def test_real_weights_on_real_images(data_folder: Path, tmp_path: Path) -> None:
         for want, got in zip(found[0], others, strict=True):
             assert alike(want, got) > 0.999 and got.count == want.count
             assert np.abs(got.scores - want.scores).max() < 1e-3
-
-
-def test_an_empty_golden_frame_keeps_the_raw_outputs_beside(tmp_path: Path) -> None:
-    (path,) = build(BuildRequest("efficientdet", "random:1", size=(128, 128), targets=("onnxruntime",), out=tmp_path))
-    artifact = load(path)
-    assert not artifact.golden()["count"][0]
-    assert {o.name for o in artifact.manifest.outputs} == {*suppress.OBJECTS, *suppress.RAW}
 
 
 def test_a_manifest_that_names_other_outputs_is_refused(artifacts: dict[str, Path], tmp_path: Path) -> None:
