@@ -130,20 +130,27 @@ def _area(boxes: Boxes) -> NDArray[np.float32]:
     return areas
 
 
-def alike(a: Detections, b: Detections) -> float:
-    """The share of the objects, weighted by score, of each that the other has: an object of the same class that
-    overlaps by an IoU of ``SAME``, or whose corners are no more than ``CLOSE`` pixels away (a box at the frame's edge
-    may be empty), and whose score differs by no more than ``NEAR``. The lesser of both ways, 0 to 1."""
+def clear_of_cut(found: Detections, threshold: float) -> float:
+    """The score over which an object of ``found`` is no matter of rounding: by ``NEAR`` over the ``threshold`` or, of
+    as many objects as there can be, over the last one's."""
+    return max(threshold, float(found.scores[-1])) + NEAR
+
+
+def alike(a: Detections, b: Detections, over: float = -math.inf) -> float:
+    """The share of the objects of each with a score above ``over``, weighted by it, that the other has: an object of
+    the same class that overlaps by an IoU of ``SAME``, or whose corners are no more than ``CLOSE`` pixels away (a box at
+    the frame's edge may be empty), and whose score, high or low, differs by no more than ``NEAR``. The lesser of both
+    ways, 0 to 1."""
     one, other = slice(a.count), slice(b.count)
     same: NDArray[np.bool_] = iou(a.boxes[one], b.boxes[other]) >= SAME
     same |= (np.abs(a.boxes[one][:, None] - b.boxes[other]) <= CLOSE).all(2)
     same &= a.classes[one][:, None] == b.classes[other]
     same &= np.abs(a.scores[one][:, None] - b.scores[other]) <= NEAR
-    shares = [_share(a.scores[one], same.any(1)), _share(b.scores[other], same.any(0))]
-    return min(shares)
+    return min(_share(a.scores[one], same.any(1), over), _share(b.scores[other], same.any(0), over))
 
 
-def _share(scores: NDArray[np.float32], met: Any) -> float:
+def _share(scores: NDArray[np.float32], met: Any, over: float) -> float:
+    scores, met = scores[scores > over], met[scores > over]
     return float(scores[met].sum(dtype=np.float64) / scores.sum(dtype=np.float64)) if scores.size else 1.0
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeseg.boxes import Decoder
+from edgeseg.boxes import Decoder, clear_of_cut
 from edgeseg.export.passes import frame_io, suppress
 from edgeseg.images import letterbox_frame, resize_frame
 from edgeseg.models import Network
@@ -18,8 +18,6 @@ from edgeseg.spec import Detection, Preprocess, Variant
 
 Frame = NDArray[np.uint8]
 Tensors = dict[str, NDArray[Any]]
-
-PLAIN = 0.5  # the score from which no rounding makes an object come or go
 
 
 class Task(Protocol):
@@ -99,9 +97,9 @@ class Boxes:
             "boxes": found.boxes[None], "scores": found.scores[None], "classes": found.classes[None],
             "count": np.array([found.count], np.int32),
         }  # fmt: skip
-        # Rounding decides which objects there are where the score of all is low, or where there are as many as can be:
-        # these prove nothing, so the raw outputs stay beside, to be compared.
-        proves = found.scores[0] >= PLAIN and found.count < how.max_detections
+        # Where no object is clear of the cut, rounding may decide which ones there are, and they prove nothing: the raw
+        # outputs stay beside, to be compared.
+        proves = found.scores[0] > clear_of_cut(found, how.score_threshold)
         form = graph.clone()
         suppress.apply(form, how, preprocess, (frame[0], frame[1]), keep_raw=output == "both" or not proves)
         return form, {**expected, **objects}, replace(how, nms="graph")

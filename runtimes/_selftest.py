@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeseg.artifact import Artifact
-from edgeseg.boxes import alike
+from edgeseg.boxes import alike, clear_of_cut
 from edgeseg.errors import ArtifactError, CheckFailed
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import agreement, sqnr_db
@@ -49,7 +49,7 @@ def selftest(run: Callable[[Feeds], Outputs], artifact: Artifact) -> dict[str, f
             continue  # judged as one
         own = name == OF_OBJECTS and expected.keys() >= NEEDED[HERE]
         least = OWN_OBJECTS if own else _least(name, manifest)
-        figures[name] = _own_objects(manifest, got) if own else _figure(name, expected, got)
+        figures[name] = _own_objects(manifest, got) if own else _figure(name, manifest, expected, got)
         if not figures[name] >= least:
             unit = {"labels": "of labels", OF_OBJECTS: "of objects"}.get(name, f"dB of {name}")
             raise CheckFailed(
@@ -59,9 +59,11 @@ def selftest(run: Callable[[Feeds], Outputs], artifact: Artifact) -> dict[str, f
     return figures
 
 
-def _figure(name: str, expected: dict[str, Any], got: Outputs) -> float:
+def _figure(name: str, manifest: Manifest, expected: dict[str, Any], got: Outputs) -> float:
     if name == OF_OBJECTS:
-        return alike(given(expected), given(got))
+        assert manifest.detection is not None
+        want = given(expected)
+        return alike(want, given(got), clear_of_cut(want, manifest.detection.score_threshold))
     return agreement(expected[name], got[name]) if name == "labels" else sqnr_db(expected[name], got[name])
 
 

@@ -31,6 +31,7 @@ from edgeseg.spec import Anchors, Detection, Preprocess
 SIZE, FRAME, CLASSES = (64, 96), (80, 100), 3
 COUNT = len(anchor_boxes(Anchors(), SIZE))
 PREPROCESS = Preprocess(SIZE, letterbox=True)
+DATA = "streets:2@240x320:train"
 PIXELS = 1e-3  # engines' e**x and NumPy's differ in the last bit
 
 
@@ -86,34 +87,35 @@ def test_what_it_cannot_take_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("confident", "logit", "kept"),
-    [(0, 0.0, True), (3, -2.0, True), (3, 2.0, False), (COUNT, 2.0, True)],
-    ids=["none", "weak", "sure", "as many as can be"],
+    [(0, 0.0, True), (3, -2.0, True), (3, 2.0, False), (COUNT, 2.0, True), (-COUNT, 2.0, True), (-COUNT, -1.0, False)],
+    ids=["none", "weak", "sure", "all alike", "one a little better", "one better"],
 )
 def test_raw_outputs_stay_where_rounding_decides_which_objects_there_are(
     confident: int, logit: float, kept: bool
 ) -> None:
     logits = np.full((1, COUNT, CLASSES), -9, np.float32)
-    logits[0, :confident, 0] = logit
+    logits[0, : abs(confident), 0] = logit
+    logits[0, 0, 0] += confident < 0
     deltas, frame = np.zeros((1, COUNT, 4), np.float32), np.zeros((1, *FRAME, 3), np.uint8)
     expected: Tensors = {"frame": frame, "class_logits": logits, "box_deltas": deltas}
     how = Detection(Anchors(), iou_threshold=1.0)
     form, answers, how = TASKS["detection"].suppressed(raw_graph(), expected, how, PREPROCESS, "labels")
-    assert how.nms == "graph" and answers["count"].tolist() == [min(confident, how.max_detections)]
+    assert how.nms == "graph" and answers["count"].tolist() == [min(abs(confident), 100)]
     assert [o.name for o in form.graph.outputs] == [*suppress.OBJECTS, *(suppress.RAW if kept else ())]
 
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The packaged EfficientDet, raw outputs beside; for int8 a Lite0 with random weights, which see as many objects as
-    can be, so that the raw outputs stay."""
+    """The packaged EfficientDet, raw outputs beside; for int8 a Lite0 with random weights."""
     folder = tmp_path_factory.mktemp("build")
     usual = BuildRequest(
         model="efficientdet", size=(256, 320), frame=(240, 320), targets=("onnxruntime",), output="both",
-        precisions=("fp32", "fp16"), out=folder,
+        precisions=("fp32", "fp16"), data=DATA, out=folder,
     )  # fmt: skip
     drawn = BuildRequest(
         "efficientdet", "random:1", variant="lite0", classes=11, size=(64, 96), frame=(80, 100),
-        targets=("onnxruntime",), precisions=("int8",), data="streets:4@80x100:train", out=folder,
+        targets=("onnxruntime",), precisions=("int8",), data="streets:4@80x100:train",
+        output="both", out=folder,
     )  # fmt: skip
     return dict(zip(("fp32", "fp16", "int8"), (*build(usual), *build(drawn)), strict=True))
 
@@ -165,8 +167,9 @@ def test_all_targets_see_the_same(artifacts: dict[str, Path], tmp_path: Path) ->
 def test_the_raw_outputs_are_compared_where_the_answer_hides_them(artifacts: dict[str, Path], tmp_path: Path) -> None:
     data = open_dataset("streets:2@240x320:val")
     assert parity.check(artifacts["fp32"], data).to_json()["sqnr_db"] > 60  # both: they stand beside
-    request = BuildRequest("efficientdet", size=(256, 320), frame=(240, 320), targets=("onnxruntime",), out=tmp_path)
-    (path,) = build(request)
+    (path,) = build(BuildRequest(
+        "efficientdet", size=(256, 320), frame=(240, 320), targets=("onnxruntime",), data=DATA, out=tmp_path
+    ))  # fmt: skip
     assert tuple(o.name for o in load(path).manifest.outputs) == suppress.OBJECTS
     figures = parity.check(path, data).to_json()
     assert "sqnr_db" not in figures and figures["agreement"] == 1.0 and figures["passed"]
