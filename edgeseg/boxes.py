@@ -138,9 +138,9 @@ def clear_of_cut(found: Detections, threshold: float) -> float:
 
 def alike(a: Detections, b: Detections, over: float = -math.inf) -> float:
     """The share of the objects of each with a score above ``over``, weighted by it, that the other has: an object of
-    the same class that overlaps by an IoU of ``SAME``, or whose corners are no more than ``CLOSE`` pixels away (a box at
-    the frame's edge may be empty), and whose score, high or low, differs by no more than ``NEAR``. The lesser of both
-    ways, 0 to 1."""
+    the same class that overlaps by an IoU of ``SAME``, or whose corners are no more than ``CLOSE`` pixels away (a box
+    at the frame's edge may be empty), and whose score, high or low, differs by no more than ``NEAR``. The lesser of
+    both ways, 0 to 1."""
     one, other = slice(a.count), slice(b.count)
     same: NDArray[np.bool_] = iou(a.boxes[one], b.boxes[other]) >= SAME
     same |= (np.abs(a.boxes[one][:, None] - b.boxes[other]) <= CLOSE).all(2)
