@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from onnx import TensorProto, helper
 from edgeseg.artifact import load
 from edgeseg.benchmarks import parity
 from edgeseg.benchmarks.logits import sqnr
-from edgeseg.boxes import Decoder, Detections, alike, anchor_boxes
+from edgeseg.boxes import Decoder, Detections, alike, anchor_boxes, clear_of_cut
 from edgeseg.datasets import open_dataset
 from edgeseg.errors import ArtifactError, CheckFailed, InputError
 from edgeseg.export import BuildRequest, build
@@ -83,6 +84,21 @@ def test_what_it_cannot_take_is_refused() -> None:
     for graph in (raw_graph(batch=2), raw_graph(names=("class_logits", "other"))):
         with pytest.raises(InputError, match="boxes are made of class_logits, box_deltas of one frame"):
             suppress.apply(graph, Detection(Anchors()), PREPROCESS, FRAME)
+
+
+def test_objects_near_the_cut_may_come_and_go() -> None:
+    places = np.arange(4, dtype=np.float32)[:, None] * 20
+    boxes = np.concatenate([places, places, places + 10, places + 10], 1)
+    classes = np.zeros(4, np.int32)
+    full = Detections(boxes, np.array([0.9, 0.6, 0.25, 0.2], np.float32), classes, 4)
+    other = Detections(boxes[[0, 1, 3, 2]] + 0.2, np.array([0.85, 0.6, 0.0, 0.0], np.float32), classes, 2)
+    assert clear_of_cut(full, 0.05) == pytest.approx(0.3) and clear_of_cut(other, 0.05) == pytest.approx(0.15)
+    assert alike(full, other, clear_of_cut(full, 0.05)) == 1.0 and alike(full, other) == pytest.approx(1.5 / 1.95)
+    for changed in (
+        replace(other, count=1), replace(other, classes=classes + 1), replace(other, boxes=other.boxes + 9),
+        replace(other, scores=np.array([0.7, 0.6, 0.0, 0.0], np.float32)),
+    ):  # fmt: skip
+        assert alike(full, changed, 0.3) < 0.99 and alike(changed, full, 0.3) < 0.99
 
 
 @pytest.mark.parametrize(
