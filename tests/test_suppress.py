@@ -91,7 +91,9 @@ def test_objects_near_the_cut_may_come_and_go() -> None:
     boxes = np.concatenate([places, places, places + 10, places + 10], 1)
     classes = np.zeros(4, np.int32)
     full = Detections(boxes, np.array([0.9, 0.6, 0.25, 0.2], np.float32), classes, 4)
-    other = Detections(boxes[[0, 1, 3, 2]] + 0.2, np.array([0.85, 0.6, 0.0, 0.0], np.float32), classes, 2)
+    other = Detections(
+        (boxes[[0, 1, 3, 2]] + 0.2).astype(np.float32), np.array([0.85, 0.6, 0.0, 0.0], np.float32), classes, 2
+    )
     assert clear_of_cut(full, 0.05) == pytest.approx(0.3) and clear_of_cut(other, 0.05) == pytest.approx(0.15)
     assert alike(full, other, clear_of_cut(full, 0.05)) == 1.0 and alike(full, other) == pytest.approx(1.5 / 1.95)
     for changed in (
