@@ -57,7 +57,8 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Detection:
-    """How a detector's raw outputs become boxes. ``nms`` says where: "runtime" (NumPy, the same for every target).
+    """How a detector's raw outputs become boxes. ``nms`` says where: "graph" (the engine's outputs are objects) or
+    "runtime" (they are raw, edgeseg.boxes makes objects of them), with one result.
     A class of an anchor counts from ``score_threshold`` on; of boxes of one class that overlap by an IoU over
     ``iou_threshold`` the best stays; the best ``max_detections`` of a frame are kept. ``extra`` holds the keys that
     this version does not know."""

@@ -160,9 +160,13 @@ class _Build:
         onnx_bytes = ir.to_proto(model).SerializeToString(deterministic=True)
         digest = hashlib.sha256(onnx_bytes).hexdigest()
         path = self.request.out / self._folder(name, precision)
+        how = self.task.detection(self.network.variant)
+        if how is not None and _targets.suppresses(target):
+            model, expected, how = self.task.suppressed(model, expected, how, self.preprocess, self.request.output)
         with whole_folder(path) as folder:
             files = target.compile(model, precision, folder)
             manifest = self._manifest(name, precision, target, model, expected, calibration, digest)
+            manifest = replace(manifest, detection=how)
             _write(folder, manifest, files, expected)
             if manifest.unproven is None:
                 selfcheck(folder, path.name)
