@@ -5,7 +5,7 @@ SUITABLE := import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3; do \
 	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: demo matrix test check clean
+.PHONY: demo matrix quantizers test check clean
 
 demo: $(READY)
 	$(VENV)/bin/edgeseg demo --out demo
@@ -22,7 +22,7 @@ matrix: $(READY)
 	$(VENV)/bin/python -m edgeseg.benchmarks.matrix_table README.md docs/matrix.md matrix/trained/results.json \
 		matrix/random/results.json
 
-test: $(READY) $(VENV)/.tensorrt
+test: $(READY) $(VENV)/.tensorrt $(VENV)/.quantizers
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 # TensorRT for RTX, which builds real engines on a CPU, and the bindings of two other versions, which only show what
@@ -32,6 +32,14 @@ $(VENV)/.tensorrt: $(READY)
 	-$(VENV)/bin/pip install --disable-pip-version-check -c constraints.txt -e '.[tensorrt-rtx]' && \
 	$(VENV)/bin/pip download --disable-pip-version-check --no-deps -d $(VENV)/tensorrt-bindings $(BINDINGS) && touch $@
 
+# The vendors' own quantizers, which ours is compared with; without them their tests skip.
+$(VENV)/.quantizers: $(READY)
+	-$(VENV)/bin/pip install --disable-pip-version-check -c constraints.txt -e '.[quantizers]' && touch $@
+
+# Ours beside theirs; goes on where it was. With EDGESEG_DATA set, on the published checkpoints too.
+quantizers: $(READY) $(VENV)/.quantizers
+	$(VENV)/bin/python -m edgeseg.benchmarks.against_quantizers --write docs/int8-comparison.md
+
 check: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -39,7 +47,7 @@ check: $(READY)
 	$(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(VENV) build dist demo matrix *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist demo matrix quantizers *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "edgeseg needs Python 3.10, 3.11 or 3.12 with venv; or say make PYTHON=/path/to/python3" >&2; exit 2; }

@@ -58,11 +58,11 @@ class Boxes:
 
     def reference(self, frame: Frame) -> Answer:
         raw = self._reference.run(frame)
-        found = self._detector.detect({"class_logits": raw[0][None], "box_deltas": raw[1][None]})
+        found = self._detector.decode({"class_logits": raw[0][None], "box_deltas": raw[1][None]})
         return Answer(found, raw if self._frames < NOISE_FRAMES else None)
 
     def exact(self, exact: Exact, frame: Frame) -> Answer:
-        return Answer(self._detector.detect(exact.run(frame[None])))
+        return Answer(self._detector.decode(exact.run(frame[None])))
 
     def add(self, sample: Sample, frame: Frame, outputs: Outputs, reference: Answer, ideal: Answer | None) -> None:
         self._frames += 1
@@ -73,7 +73,7 @@ class Boxes:
             found["ideal"] = ideal.found
             self._agree("quantization", reference.found, ideal.found)
             self._agree("engine_error", ideal.found, got)
-        if reference.raw is not None:
+        if reference.raw is not None and "class_logits" in outputs:
             raw = outputs["class_logits"][0], outputs["box_deltas"][0]
             self._noise.append(min(sqnr_db(r, g) for r, g in zip(reference.raw, raw, strict=True)))
         truth = self._truth(sample)

@@ -4,22 +4,19 @@ Each artifact is measured in a process of its own, which loads the artifact's ru
 that one engine's memory and threads do not touch the next one's figures. Frames run back to back as one
 stream; the clock is read once between two frames, so a frame's time is the whole call: input binding,
 inference, outputs copied out.
-Percentiles are nearest-rank, as in OpenVINO's benchmark_app and MLPerf's LoadGen: each was really seen.
+The process that asked watches clocks and temperatures meanwhile, and the power where told to (docs/benchmarks.md).
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import math
 import os
 import subprocess
 import sys
 import time
-from array import array
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,21 +26,22 @@ from numpy.typing import NDArray
 
 from edgeseg import errors
 from edgeseg.artifact import GOLDEN, Artifact, load
-from edgeseg.benchmarks import validity
+from edgeseg.benchmarks import monitor, scenarios, validity
+from edgeseg.benchmarks.clock import WINDOW_FRAMES, Call, Durations, sample, warm_up
+from edgeseg.benchmarks.figures import figures, histogram, percentiles
+from edgeseg.benchmarks.power import Energy, Meter
 from edgeseg.errors import ArtifactError, EdgesegError, InputError
 from edgeseg.manifest import Manifest
 from edgeseg.progress import Progress, Silent
 from edgeseg.runtimes import Engine, open_artifact
+from edgeseg.runtimes._runtime import Outputs
 from edgeseg.runtimes._selftest import selftest
 from edgeseg.runtimes.crf import DenseCrf, refined
 
 LEAST_FRAMES = 30
-# Steady: two consecutive windows' medians within 5 %; a window is at least 5 frames and 0.25 s.
-WINDOW_S, WINDOW_FRAMES, STEADY, WARM_UP_S = 0.25, 5, 0.05, 5.0
 STAGE_S = 0.05
-
-Durations = NDArray[np.int64]
-Call = Callable[[], object]
+SINGLE = scenarios.NAMES[0]
+WHOLE_S = 1.0  # at most, for frame to answer
 
 
 def bench(
@@ -53,40 +51,77 @@ def bench(
     threads: int | None = None,
     crf: bool = False,
     least: int = LEAST_FRAMES,
+    also: Sequence[str] = (),
+    meter: Meter | None = None,
+    idle: Energy | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure ``artifact`` on its golden frame, in a fresh process.
 
     Warms up until two consecutive windows' medians lie within 5 %, for at most 5 s; then measures for
-    ``seconds`` and at least ``least`` frames. ``threads`` None leaves their number to the target.
+    ``seconds`` and at least ``least`` frames. ``threads`` None leaves their number to the target. ``also`` names
+    MLPerf's other scenarios (scenarios.MULTI, scenarios.OFFLINE), measured after the single stream for as long.
 
-    Returns the parts of a run that design §5 names:
-        latency_ms: p50, p90, p99 (nearest-rank), mean, and the number of frames n.
+    Returns the parts of a run that design §5 names, and more (docs/benchmarks.md):
+        latency_ms: percentiles and n, see edgeseg.benchmarks.figures.
         fps: 1000 / p50, the rate of the typical frame.
         throughput_fps: frames over the whole time of one back-to-back stream; spikes count.
         stages_ms: medians of ``preprocess`` (the feed from the frame: contiguity, batch axis), ``infer``
             (p50), ``postprocess`` (labels or boxes out of the outputs; with ``crf`` DeepLab's fully connected CRF).
             Resizing, normalisation and argmax are in the graph.
-        peak_memory_mb: growth of the peak resident set from before the artifact was opened, the runtime's
-            libraries included; None where the system does not tell. MB are 10⁶ bytes.
+        frame_to_answer_ms: percentiles of the three as one call.
+        frames_us: each frame's time in µs, in order; histogram: of the same.
+        warm_up: ``windows_ms``, the medians it went through, and whether it ended ``steady``.
+        cold_start_ms: ``open`` (verify, load the runtime, compile), ``first_answer`` after that, and the ``total``.
+        peak_memory_mb, steady_memory_mb: growth of the resident set, at its peak and after the run, from before the
+            artifact was opened, the runtime's libraries included; None where the system does not tell. MB: 10⁶ bytes.
         size_mb: the vendor's files.
+        scenarios: the figures of each of ``also``.
+        energy_mj_per_frame, energy: with a ``meter`` that is recording, over exactly the single stream; less ``idle``
+            where given. None where the meter cannot stand by a total; ``energy`` then says why.
+        series: clocks and temperatures over the run, see edgeseg.benchmarks.monitor.
         validity: the stamp, see edgeseg.benchmarks.validity.
 
     Raises:
-        InputError: seconds or threads not positive, or a CRF without logits to refine.
+        InputError: seconds or threads not positive, an unknown scenario, or a CRF without logits to refine.
         ArtifactError, MissingExtra, CheckFailed: as open_artifact; also when the process dies.
     """
     path = Path(artifact)
-    with (progress or Silent()).task(f"bench {path.name}"):
-        done = subprocess.run(
-            command(path, seconds, threads, crf, least), capture_output=True, text=True, env=environment(), check=False
-        )
-    return answer(path, done)
+    if unknown := sorted(set(also) - set(scenarios.NAMES)):
+        raise InputError(f"unknown scenario {', '.join(unknown)}: there are {', '.join(scenarios.NAMES)}")
+    line = command(path, seconds, threads, crf, least, also)
+    with (progress or Silent()).task(f"bench {path.name}"), monitor.Monitor() as watch:
+        done = subprocess.run(line, capture_output=True, text=True, env=environment(), check=False)
+    run = answer(path, done)
+    if meter is not None:
+        spent = meter.energy(*run["window"], idle=idle)
+        run["energy_mj_per_frame"] = spent.mj_per_frame(run["latency_ms"]["n"], above_idle=idle is not None)
+        run["energy"] = spent.json()
+    return watched(run, watch.states)
 
 
-def command(path: Path, seconds: float, threads: int | None, crf: bool = False, least: int = LEAST_FRAMES) -> list[str]:
+def watched(run: dict[str, Any], states: Sequence[monitor.State]) -> dict[str, Any]:
+    """The run with what was seen from outside: its series, and in its stamp what speaks against it."""
+    start, stop = run.pop("window")
+    stamp = run["validity"]
+    found = [*stamp["reasons"], *monitor.reasons(states, start, stop)]
+    return {
+        **run,
+        "series": monitor.series(states, start, stop),
+        "validity": {**stamp, "valid": not found, "reasons": found},
+    }
+
+
+def command(
+    path: Path,
+    seconds: float,
+    threads: int | None,
+    crf: bool = False,
+    least: int = LEAST_FRAMES,
+    also: Sequence[str] = (),
+) -> list[str]:
     """The command line of ``bench``'s process."""
-    chosen = ["--least", str(least), *(["--crf"] if crf else [])]
+    chosen = ["--least", str(least), *(["--crf"] if crf else []), *(f"--also={name}" for name in also)]
     chosen += [] if threads is None else ["--threads", str(threads)]
     return [sys.executable, "-m", "edgeseg.benchmarks.latency", str(path), "--seconds", str(seconds), *chosen]
 
@@ -111,9 +146,15 @@ def answer(path: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]
 
 
 def measure(
-    artifact: Path, seconds: float, threads: int | None, crf: bool = False, least: int = LEAST_FRAMES
+    artifact: Path,
+    seconds: float,
+    threads: int | None,
+    crf: bool = False,
+    least: int = LEAST_FRAMES,
+    also: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What ``bench`` returns, measured in this process; memory counts from here."""
+    """What ``bench`` returns, measured in this process; memory counts from here. In place of ``series`` there is
+    ``window``: start and end of the single stream, by time.perf_counter."""
     if not 0 < seconds < math.inf:
         raise InputError(f"seconds must be positive, not {seconds:g}")
     if threads is not None and threads < 1:
@@ -121,22 +162,41 @@ def measure(
     opened = load(artifact)
     manifest, golden = opened.manifest, _feeds(opened)
     resident = memory_mb("VmRSS")
+    begin = time.perf_counter()
     # The self-test comes last: its golden outputs would count as the engine's memory.
     with open_artifact(artifact, selftest=False, threads=threads) as engine:
+        ready = time.perf_counter()
         call = partial(engine.run, golden)
+        engine.postprocess(call())
+        first = time.perf_counter()
         warm = warm_up(call)
         before = validity.snapshot()
         durations = sample(call, seconds, least, 2 * round(seconds * 1e9 / warm.frame_ns))
+        stop = time.perf_counter()
         after = validity.snapshot()
-        peak = memory_mb("VmHWM")
+        steady, peak = memory_mb("VmRSS"), memory_mb("VmHWM")
         selftest(engine.run, opened)
         stages = _stages(engine, golden, durations, crf)
+        whole = sample(_whole(engine, golden, crf), min(WHOLE_S, seconds), WINDOW_FRAMES)
     stamp = validity.stamp(before, after, durations, steady=warm.steady, threads=threads, toolchain=manifest.toolchain)
+    others = {name: scenarios.run(name, artifact, golden, seconds, least, threads) for name in also if name != SINGLE}
     return {
         **figures(durations),
         "stages_ms": stages,
+        "frame_to_answer_ms": percentiles(whole),
+        "frames_us": [round(d / 1000, 1) for d in durations.tolist()],
+        "histogram": histogram(durations),
+        "warm_up": {"steady": warm.steady, "windows_ms": [w / 1e6 for w in warm.windows]},
+        "cold_start_ms": {
+            "open": 1000 * (ready - begin),
+            "first_answer": 1000 * (first - ready),
+            "total": 1000 * (first - begin),
+        },
         "peak_memory_mb": None if peak is None or resident is None else peak - resident,
+        "steady_memory_mb": None if steady is None or resident is None else steady - resident,
         "size_mb": _size_mb(manifest),
+        **({"scenarios": others} if others else {}),
+        "window": [stop - float(durations.sum()) / 1e9, stop],
         "validity": stamp,
     }
 
@@ -153,67 +213,25 @@ def _size_mb(manifest: Manifest) -> float:
     return sum(entry.bytes for name, entry in manifest.files.items() if name != GOLDEN) / 1e6
 
 
-@dataclass(frozen=True)
-class WarmUp:
-    """How the warm-up ended: whether ``steady``, and the last window's median time of a frame."""
-
-    steady: bool
-    frame_ns: float
-
-
-def warm_up(call: Call) -> WarmUp:
-    """Call until clocks, caches and thread pools have settled, or the cap of time is reached."""
-    end = time.perf_counter() + WARM_UP_S
-    previous = float(np.median(sample(call, WINDOW_S, WINDOW_FRAMES)))
-    while True:
-        latest = float(np.median(sample(call, WINDOW_S, WINDOW_FRAMES)))
-        steady = abs(latest - previous) <= STEADY * previous
-        if steady or time.perf_counter() > end:
-            return WarmUp(steady, latest)
-        previous = latest
-
-
-def sample(call: Call, seconds: float, least: int, most: int = 10_000) -> Durations:
-    """Times in ns, int64 N, of consecutive calls: for ``seconds``, but no fewer than ``least`` calls and no
-    more than the greater of ``least`` and ``most``. The loop allocates nothing and collects no garbage."""
-    most = max(least, most)
-    stamps = array("q", bytes(8 * (most + 1)))
-    clock, count = time.perf_counter_ns, 0
-    collecting = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        stamps[0] = now = clock()
-        end = now + round(seconds * 1e9)
-        while count < most and (now < end or count < least):
-            call()
-            now = clock()
-            count += 1
-            stamps[count] = now
-    finally:
-        if collecting:
-            gc.enable()
-    return np.diff(np.frombuffer(stamps, np.int64)[: count + 1])
-
-
-def figures(durations: Durations) -> dict[str, Any]:
-    """``latency_ms``, ``fps`` and ``throughput_fps`` of frame times in ns."""
-    ms = durations / 1e6
-    p50, p90, p99 = (float(v) for v in np.percentile(ms, [50, 90, 99], method="inverted_cdf"))
-    mean = float(ms.mean())
-    latency = {"p50": p50, "p90": p90, "p99": p99, "mean": mean, "n": len(ms)}
-    return {"latency_ms": latency, "fps": 1000 / p50, "throughput_fps": 1000 / mean}
-
-
 def _stages(engine: Engine, golden: dict[str, NDArray[Any]], durations: Durations, crf: bool) -> dict[str, float]:
     frame = golden[engine.manifest.inputs[0].name][0]
-    outputs = engine.run(golden)
-    last = partial(refined, DenseCrf(), frame, outputs) if crf else partial(engine.postprocess, outputs)
+    last = partial(_answer(engine, frame, crf), engine.run(golden))
     before, after = (
-        figures(sample(call, STAGE_S, WINDOW_FRAMES))["latency_ms"]["p50"]
+        percentiles(sample(call, STAGE_S, WINDOW_FRAMES))["p50"]
         for call in (partial(_feed, engine.manifest, frame), last)
     )
-    return {"preprocess": before, "infer": figures(durations)["latency_ms"]["p50"], "postprocess": after}
+    return {"preprocess": before, "infer": percentiles(durations)["p50"], "postprocess": after}
+
+
+def _answer(engine: Engine, frame: NDArray[Any], crf: bool) -> Callable[[Outputs], object]:
+    return partial(refined, DenseCrf(), frame) if crf else engine.postprocess
+
+
+def _whole(engine: Engine, golden: dict[str, NDArray[Any]], crf: bool) -> Call:
+    """From the frame to the answer, as one call."""
+    frame = golden[engine.manifest.inputs[0].name][0]
+    last = _answer(engine, frame, crf)
+    return lambda: last(engine.run(_feed(engine.manifest, frame)))
 
 
 def _feed(manifest: Manifest, frame: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -240,9 +258,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--crf", action="store_true")
     parser.add_argument("--least", type=int, default=LEAST_FRAMES)
+    parser.add_argument("--also", action="append", default=[], choices=scenarios.NAMES)
     given = parser.parse_args(arguments)
     try:
-        print(json.dumps(measure(given.artifact, given.seconds, given.threads, given.crf, given.least)))
+        found = measure(given.artifact, given.seconds, given.threads, given.crf, given.least, given.also)
+        print(json.dumps(found))
     except EdgesegError as error:
         print(json.dumps({"error": type(error).__name__, "message": str(error)}))
         return error.exit_status

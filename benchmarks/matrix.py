@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from edgeseg.models import packaged, packaged_size, spec
 from edgeseg.progress import Progress, Silent
 
 Run = dict[str, Any]
+Cell = tuple[str, str]  # target, precision
 LEAST_DB = {"fp32": 60.0, "fp16": 40.0}  # on logits; int8 is judged by the task's metric
 UNTRAINED = "random:1"
 FRAMES = 8  # timed at least: some networks take seconds for one
@@ -57,12 +58,51 @@ def run_matrix(request: MatrixRequest, progress: Progress | None = None) -> list
     runs: list[Run] = []
     with bars.task("matrix", len(request.models)) as done:
         for model in request.models:
-            runs += _Row(request, model, dataset, bars).run()
+            cells = Cells(request.out, model)
+            for cell, run in Row(request, model, dataset, bars).measure(cells.missing(wanted(request))):
+                cells.keep(cell, run)
+            runs += cells.read(wanted(request))
             done()
     return runs
 
 
-class _Row:
+def wanted(request: MatrixRequest) -> list[Cell]:
+    """The cells of each network, in order."""
+    return [(t, p) for t in request.targets for p in request.precisions]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The files of one network's cells, on ``board`` where several are measured."""
+
+    out: Path
+    model: str
+    board: str = ""
+
+    def missing(self, cells: Sequence[Cell]) -> list[Cell]:
+        return [cell for cell in cells if not self._file(cell).is_file()]
+
+    def read(self, cells: Sequence[Cell]) -> list[Run]:
+        return [json.loads(self._file(cell).read_text(encoding="utf-8")) for cell in cells]
+
+    def keep(self, cell: Cell, run: Run) -> None:
+        """Written whole or not at all."""
+        path = self._file(cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        name, _, variant = self.model.partition(":")
+        identity = {"model": name, "variant": variant, "target": cell[0], "precision": cell[1]}
+        identity |= {"board": self.board} if self.board else {}
+        part.write_text(json.dumps({**identity, **run}, indent=1), encoding="utf-8")
+        part.replace(path)
+
+    def _file(self, cell: Cell) -> Path:
+        name, _, variant = self.model.partition(":")
+        words = "-".join(part for part in (self.board, name, variant, *cell) if part)
+        return self.out / "cells" / f"{words}.json"
+
+
+class Row:
     """One network."""
 
     def __init__(self, request: MatrixRequest, model: str, dataset: Dataset, bars: Progress) -> None:
@@ -71,29 +111,25 @@ class _Row:
         self.trained = self.model in packaged() and not self.variant
         self.answers = parity.Answers()
 
-    def run(self) -> Iterator[Run]:
-        wanted = [(t, p) for t in self.request.targets for p in self.request.precisions]
-        missing = [cell for cell in wanted if not self._file(*cell).is_file()]
-        paths = self._build(missing)
-        for cell in missing:
+    def measure(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Run]]:
+        """Each of ``cells`` with its run, or with the reason that there is none."""
+        paths = self._build(cells)
+        for cell in cells:
             found = paths[cell]
-            self._keep(cell, {"error": found} if isinstance(found, str) else self._measured(found, cell[1]))
-        for cell in wanted:
-            yield json.loads(self._file(*cell).read_text(encoding="utf-8"))
+            yield cell, {"error": found} if isinstance(found, str) else self._measured(found, cell[1])
 
-    def _build(self, cells: list[tuple[str, str]]) -> dict[tuple[str, str], Path | str]:
+    def _build(self, cells: Sequence[Cell]) -> dict[Cell, Path | str]:
         """Each cell's artifact, or why there is none. All in one go, which captures once; where that fails, one by
         one, so that a failure is its own cell's."""
         try:
             if len(cells) > 1:  # the row anew, what is there of it too: capture and calibration cost the most
-                row = [(t, p) for t in self.request.targets for p in self.request.precisions]
                 paths = build(self._request(self.request.targets, self.request.precisions), self.bars)
-                return dict(zip(row, paths, strict=True))
+                return dict(zip(wanted(self.request), paths, strict=True))
         except MissingExtra:
             raise
         except Exception:  # whatever a vendor's compiler raises: found again below, by cell
             pass
-        found: dict[tuple[str, str], Path | str] = {}
+        found: dict[Cell, Path | str] = {}
         for target, precision in cells:
             try:
                 found[target, precision] = build(self._request((target,), (precision,)), self.bars)[0]
@@ -116,7 +152,7 @@ class _Row:
             found = parity.check(
                 path, self.dataset, limit=self.request.limit, progress=self.bars, answers=self.answers
             ).to_json()
-            if spec(self.model).task == "semantic":  # a detector's raw outputs are compared already
+            if "sqnr_db" not in found:  # the engine's outputs hide it
                 found["sqnr_db"] = sqnr(path, self.dataset)
             if precision in LEAST_DB:
                 found["passed"] = found["sqnr_db"] >= LEAST_DB[precision]
@@ -130,18 +166,6 @@ class _Row:
             return {**about, "parity": found, **speed}
         except Exception as error:
             return {"artifact": str(path), "error": _reason(error)}
-
-    def _file(self, target: str, precision: str) -> Path:
-        name = "-".join(part for part in (self.model, self.variant, target, precision) if part)
-        return self.request.out / "cells" / f"{name}.json"
-
-    def _keep(self, cell: tuple[str, str], run: Run) -> None:
-        path = self._file(*cell)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        identity = {"model": self.model, "variant": self.variant, "target": cell[0], "precision": cell[1]}
-        part.write_text(json.dumps({**identity, **run}, indent=1), encoding="utf-8")
-        part.replace(path)
 
 
 def _without_scores(found: Run) -> Run:

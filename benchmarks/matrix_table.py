@@ -10,9 +10,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from edgeseg.errors import InputError
+from edgeseg.benchmarks._markdown import insert, rows
 
-BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
+NAME = "matrix"
 Run = Mapping[str, Any]
 Cell = Callable[[Run], str]
 
@@ -20,12 +20,12 @@ Cell = Callable[[Run], str]
 def short(runs: Sequence[Run]) -> str:
     """A row for each network: per target the SQNR of fp32 and of fp16 logits, and int8's share of equal labels."""
     targets = list(dict.fromkeys(str(run["target"]) for run in runs))
-    rows = [["network", "frame", *targets], ["---"] * (2 + len(targets))]
+    cells = [["network", "frame", *targets]]
     for name, group in groupby(runs, _network):
-        cells = {(run["target"], run["precision"]): run for run in group}
-        frame = next((f"{h}×{w}" for run in cells.values() if "frame" in run for h, w in [run["frame"]]), "–")
-        rows.append([name, frame, *(_proof(cells, target) for target in targets)])
-    return _markdown(rows)
+        found = {(run["target"], run["precision"]): run for run in group}
+        frame = next((f"{h}×{w}" for run in found.values() if "frame" in run for h, w in [run["frame"]]), "–")
+        cells.append([name, frame, *(_proof(found, target) for target in targets)])
+    return rows(cells)
 
 
 def full(runs: Sequence[Run]) -> str:
@@ -43,19 +43,7 @@ def full(runs: Sequence[Run]) -> str:
         "MB": lambda run: _number(run["size_mb"], ".2f"),
         "result": _result,
     }
-    rows = [list(columns), ["---"] * len(columns)]
-    for run in runs:
-        rows.append([_cell(run, cell) for cell in columns.values()])
-    return _markdown(rows)
-
-
-def insert(text: str, table: str) -> str:
-    """``text`` with ``table`` between its marks. Raises InputError where it has none."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"the file has no place for the table: put {BEGIN} and {END} where it belongs")
-    return f"{head}{BEGIN}\n{table}\n{end}{tail}"
+    return rows([list(columns), *([_cell(run, cell) for cell in columns.values()] for run in runs)])
 
 
 def _network(run: Run) -> str:
@@ -92,14 +80,10 @@ def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
 def main(readme: str, document: str, *results: str) -> None:
     runs = [run for path in results for run in json.loads(Path(path).read_text(encoding="utf-8"))["runs"]]
     for path, table in ((Path(readme), short(runs)), (Path(document), full(runs))):
-        path.write_text(insert(path.read_text(encoding="utf-8"), table), encoding="utf-8")
+        path.write_text(insert(path.read_text(encoding="utf-8"), NAME, table), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from edgeseg import __version__
-from edgeseg.benchmarks.report_page import details, images, plot, summary, table
+from edgeseg.benchmarks.report_page import details, images, plot, summary, table, times
 from edgeseg.benchmarks.report_page.images import Overlay
 from edgeseg.benchmarks.report_page.text import Run, count, dig, escape, figure, metric, name
 from edgeseg.errors import InputError
@@ -65,7 +65,8 @@ def page(runs: Sequence[Run], overlays: Sequence[Overlay]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{style}</style></head><body><main>{summary.header(runs)}"
         f"{''.join(_model(group, len(groups) > 1, swatches) for group in groups)}"
-        f"{_overlays(overlays)}{details.section(runs)}<footer>edgeseg {__version__}</footer></main>"
+        f"{times.section(runs)}{_overlays(overlays)}{details.section(runs)}"
+        f"<footer>edgeseg {__version__}</footer></main>"
         f"<script>{script}</script></body></html>\n"
     )
 
@@ -101,9 +102,8 @@ def _plot(runs: Sequence[Run], colors: Mapping[str, int]) -> str:
     for run in runs:
         x, y = figure(run, "latency_ms", "p50"), figure(run, *keys)
         if x and y is not None:
-            points.append(
-                plot.Point(x, y * scale, name(run), colors[str(dig(run, "target"))], str(dig(run, "precision")))
-            )
+            color, energy = colors[str(dig(run, "target"))], figure(run, "energy_mj_per_frame")
+            points.append(plot.Point(x, y * scale, name(run), color, str(dig(run, "precision")), energy))
     if not points:
         return ""
     references = [v for run in runs if (v := figure(run, "parity", "reference")) is not None]
@@ -114,7 +114,8 @@ def _plot(runs: Sequence[Run], colors: Mapping[str, int]) -> str:
     present = {p.precision for p in points}
     precisions = [p for p in PRECISIONS if p in present] + sorted(present - set(PRECISIONS))
     return (
-        "<section><h2>Accuracy against latency</h2><p>Higher sees better, further left answers sooner.</p>"
+        "<section><h2>Accuracy against latency</h2><p>Higher sees better, further left answers sooner."
+        " The line joins what no other engine beats in both.</p>"
         f'<div class="plot">{plot.legend(dict(colors), precisions)}{drawn}</div></section>'
     )
 

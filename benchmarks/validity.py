@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg import cpu
+from edgeseg import cpu, jetson
 
 FLAGS = (
     "avx2",
@@ -36,6 +36,8 @@ FLAGS = (
 )
 OTHER_WORK, STOLEN, DRIFT, LOAD = 0.10, 0.05, 0.10, 0.5
 USER, NICE, SYSTEM, IRQ, SOFTIRQ, STEAL = 0, 1, 2, 5, 6, 7  # columns of a cpu line in /proc/stat
+# A frame's time is the whole call of ``run``: arrays on the host in and out. CUDA graphs are TensorRT's own matter.
+IN_THE_TIME = {"transfers": True, "graphs": False, "preprocess": "in the graph", "postprocess": "apart"}
 CPUFREQ = "sys/devices/system/cpu/cpu{}/cpufreq"
 
 
@@ -54,10 +56,10 @@ class Snapshot:
 
 def snapshot(root: Path = Path("/")) -> Snapshot:
     """Take one; ``root`` is where ``proc`` and ``sys`` are found."""
-    busy, stolen = _cpu_seconds(_read(root / "proc/stat"), cores())
-    load = _read(root / "proc/loadavg")
+    busy, stolen = _cpu_seconds(text_of(root / "proc/stat"), cores())
+    load = text_of(root / "proc/loadavg")
     minute = float(load.split()[0]) if load else None
-    return Snapshot(time.monotonic(), time.process_time(), busy, stolen, minute, _temperatures(root))
+    return Snapshot(time.monotonic(), time.process_time(), busy, stolen, minute, temperatures(root))
 
 
 def stamp(
@@ -79,7 +81,12 @@ def stamp(
         "valid": not reasons,
         "reasons": reasons,
         "cpu": processor(),
+        "clocks_locked": locked(),
+        "power_mode": jetson.power_mode(),
+        "driver": text_of(Path("/sys/module/nvidia/version")),
         "threads": threads,
+        "affinity": sorted(cores()),
+        "in_the_time": IN_THE_TIME,
         "load_average": {"before": before.load, "after": after.load},
         "other_work": shares,
         "drift": drifted,
@@ -130,11 +137,11 @@ def _reasons(before: Snapshot, shares: Mapping[str, float | None], drifted: floa
 
 def processor(root: Path = Path("/")) -> dict[str, Any]:
     """The CPU: model, board, cores, the flags that int8 and fp16 kernels ask for, governor, limits in MHz."""
-    info = _read(root / "proc/cpuinfo")
-    board = _read(root / "sys/firmware/devicetree/base/model")
+    info = text_of(root / "proc/cpuinfo")
+    board = text_of(root / "sys/firmware/devicetree/base/model")
     known = cpu.flags(root / "proc/cpuinfo")
     folders = [root / CPUFREQ.format(core) for core in sorted(cores())]
-    governors = {text for folder in folders if (text := _read(folder / "scaling_governor"))}
+    governors = {text for folder in folders if (text := text_of(folder / "scaling_governor"))}
     return {
         "model": _field(info, "model name", "Model"),
         "board": board.strip("\0") if board else None,
@@ -142,9 +149,17 @@ def processor(root: Path = Path("/")) -> dict[str, Any]:
         "usable_cores": len(cores()),
         "flags": [flag for flag in FLAGS if flag in known] if known else None,
         "governor": ", ".join(sorted(governors)) or None,
-        "min_mhz": min(_mhz(folders, "scaling_min_freq"), default=None),
-        "max_mhz": max(_mhz(folders, "scaling_max_freq"), default=None),
+        "min_mhz": min(mhz(folders, "scaling_min_freq"), default=None),
+        "max_mhz": max(mhz(folders, "scaling_max_freq"), default=None),
     }
+
+
+def locked(root: Path = Path("/")) -> bool | None:
+    """Whether the clock of every usable core is held: its least is its greatest. None where that is not told."""
+    folders = [root / CPUFREQ.format(core) for core in sorted(cores())]
+    pairs = [(text_of(f / "scaling_min_freq"), text_of(f / "scaling_max_freq")) for f in folders]
+    known = [low == high for low, high in pairs if low and high]
+    return all(known) if known else None
 
 
 def cores() -> frozenset[int]:
@@ -165,18 +180,18 @@ def _cpu_seconds(stat: str | None, usable: frozenset[int]) -> tuple[float | None
     return busy / second, sum(row[STEAL] for row in ticks) / second
 
 
-def _temperatures(root: Path) -> dict[str, float]:
+def temperatures(root: Path) -> dict[str, float]:
     found = {}
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        kind, millidegrees = _read(zone / "type"), _read(zone / "temp")
+        kind, millidegrees = text_of(zone / "type"), text_of(zone / "temp")
         # A Jetson's switched-off domain says -256 °C.
         if kind and millidegrees and (celsius := int(millidegrees) / 1000) > -200:
             found[f"{kind} ({zone.name.removeprefix('thermal_zone')})"] = celsius
     return found
 
 
-def _mhz(folders: list[Path], name: str) -> list[float]:
-    return [int(text) / 1000 for folder in folders if (text := _read(folder / name)) and text.isdigit()]
+def mhz(folders: list[Path], name: str) -> list[float]:
+    return [int(text) / 1000 for folder in folders if (text := text_of(folder / name)) and text.isdigit()]
 
 
 def _field(info: str | None, *keys: str) -> str | None:
@@ -187,7 +202,7 @@ def _field(info: str | None, *keys: str) -> str | None:
     return None
 
 
-def _read(path: Path) -> str | None:
+def text_of(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:

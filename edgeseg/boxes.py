@@ -1,5 +1,6 @@
-"""From a detector's raw outputs to boxes, in NumPy alone, so that every target gives one result: anchors, decoding,
-non-maximum suppression.
+"""From a detector's raw outputs to boxes, in NumPy alone: anchors, decoding, non-maximum suppression. It is what the
+runtime does for engines that end at the raw outputs, and what suppression in a graph is proved against, so that every
+target gives one result.
 
 Boxes are float32 N×4, x0 y0 x1 y1 in pixels, x1 and y1 one past the last.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,9 @@ from numpy.typing import NDArray
 from edgeseg.spec import Anchors, Detection, Preprocess
 
 FARTHEST = 10.0  # keeps e**t finite where a network says nonsense
-CANDIDATES = 5000  # most boxes that suppression looks at: the best ones, as github.com/google/automl has it
+BLOCK = 4096  # boxes that suppression looks at in one go: where the first give all that is asked for, no more are
+
+SAME, CLOSE, NEAR = 0.75, 0.5, 0.1  # overlap, or pixels of each corner, and score by which two objects are one
 
 Boxes = NDArray[np.float32]
 
@@ -38,25 +42,34 @@ class Decoder:
     def __init__(self, detection: Detection, preprocess: Preprocess, frame: tuple[int, int]) -> None:
         self._how, self._frame = detection, frame
         self._anchors = anchor_boxes(detection.anchors, preprocess.size)
-        height, width = (f / n for f, n in zip(frame, preprocess.fitted(frame), strict=True))
-        self._scale = np.array([width, height, width, height], np.float32)
+        self._scale = frame_scale(preprocess, frame)
 
     def __call__(self, class_logits: NDArray[np.float32], box_deltas: NDArray[np.float32]) -> Detections:
         """``class_logits`` A×C and ``box_deltas`` A×4 of one frame → its objects."""
         how = self._how
         which, classes = candidates(class_logits, how.score_threshold)
-        scores = sigmoid(class_logits[which, classes])
+        logits = class_logits[which, classes]  # these rank: the sigmoid rounds some of them together
         boxes = decode(box_deltas[which], self._anchors[which])
-        kept = suppress(boxes, scores, classes, how.iou_threshold, how.max_detections)
+        kept = suppress(boxes, logits, classes, how.iou_threshold, how.max_detections)
         height, width = self._frame
         inside = np.clip(boxes[kept] * self._scale, 0, np.array([width, height, width, height], np.float32))
         found = Detections(
             np.zeros((how.max_detections, 4), np.float32), np.zeros(how.max_detections, np.float32),
             np.zeros(how.max_detections, np.int32), len(kept),
         )  # fmt: skip
-        for whole, part in ((found.boxes, inside), (found.scores, scores[kept]), (found.classes, classes[kept])):
+        for whole, part in (
+            (found.boxes, inside),
+            (found.scores, sigmoid(logits[kept])),
+            (found.classes, classes[kept]),
+        ):
             whole[: len(kept)] = part
         return found
+
+
+def frame_scale(preprocess: Preprocess, frame: tuple[int, int]) -> NDArray[np.float32]:
+    """Pixels of a ``frame`` of (height, width) in a pixel of the network's input: float32 4, for x0 y0 x1 y1."""
+    height, width = (f / n for f, n in zip(frame, preprocess.fitted(frame), strict=True))
+    return np.array([width, height, width, height], np.float32)
 
 
 def map_sizes(levels: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int]]:
@@ -117,39 +130,67 @@ def _area(boxes: Boxes) -> NDArray[np.float32]:
     return areas
 
 
+def clear_of_cut(found: Detections, threshold: float) -> float:
+    """The score over which an object of ``found`` is no matter of rounding: by ``NEAR`` over the ``threshold`` or, of
+    as many objects as there can be, over the last one's."""
+    return max(threshold, float(found.scores[-1])) + NEAR
+
+
+def alike(a: Detections, b: Detections, over: float = -math.inf) -> float:
+    """The share of the objects of each with a score above ``over``, weighted by it, that the other has: an object of
+    the same class that overlaps by an IoU of ``SAME``, or whose corners are no more than ``CLOSE`` pixels away (a box
+    at the frame's edge may be empty), and whose score, high or low, differs by no more than ``NEAR``. The lesser of
+    both ways, 0 to 1."""
+    one, other = slice(a.count), slice(b.count)
+    same: NDArray[np.bool_] = iou(a.boxes[one], b.boxes[other]) >= SAME
+    same |= (np.abs(a.boxes[one][:, None] - b.boxes[other]) <= CLOSE).all(2)
+    same &= a.classes[one][:, None] == b.classes[other]
+    same &= np.abs(a.scores[one][:, None] - b.scores[other]) <= NEAR
+    return min(_share(a.scores[one], same.any(1), over), _share(b.scores[other], same.any(0), over))
+
+
+def _share(scores: NDArray[np.float32], met: Any, over: float) -> float:
+    scores, met = scores[scores > over], met[scores > over]
+    return float(scores[met].sum(dtype=np.float64) / scores.sum(dtype=np.float64)) if scores.size else 1.0
+
+
 def suppress(
     boxes: Boxes, scores: NDArray[np.float32], classes: NDArray[np.int32], threshold: float, most: int
 ) -> NDArray[np.intp]:
     """Indices of the boxes that stay, best first, at most ``most``: none overlaps a better one of its class by an
-    IoU over ``threshold``. Of equal scores the first box is the better one."""
-    order = np.argsort(-scores, kind="stable")
+    IoU over ``threshold``. Of equal scores the lower class is the better one, within a class the first box."""
+    order = np.lexsort((classes, -scores))
     x0, y0, x1, y1 = np.ascontiguousarray(boxes[order].T)
     areas, kinds = np.clip(x1 - x0, 0, None) * np.clip(y1 - y0, 0, None), classes[order]
     stays = np.ones(len(order), bool)
     kept: list[int] = []
-    for i in range(len(order)):  # each box that stays judges all behind it at once
-        if not stays[i]:
-            continue
-        kept.append(i)
-        if len(kept) == most:
-            break
-        behind = slice(i + 1, None)
-        width = np.minimum(x1[behind], x1[i]) - np.maximum(x0[behind], x0[i])
-        height = np.minimum(y1[behind], y1[i]) - np.maximum(y0[behind], y0[i])
+
+    def judge(i: int, others: slice) -> None:
+        """Box ``i`` stays: those of the ``others`` that overlap it go."""
+        width = np.minimum(x1[others], x1[i]) - np.maximum(x0[others], x0[i])
+        height = np.minimum(y1[others], y1[i]) - np.maximum(y0[others], y0[i])
         common = np.clip(width, 0, None) * np.clip(height, 0, None)
-        apart = common <= threshold * (areas[behind] + areas[i] - common)
-        stays[behind] &= apart | (kinds[behind] != kinds[i])
+        apart = common <= threshold * (areas[others] + areas[i] - common)
+        stays[others] &= apart | (kinds[others] != kinds[i])
+
+    for start in range(0, len(order), BLOCK):
+        end = min(start + BLOCK, len(order))
+        for i in kept:
+            judge(i, slice(start, end))
+        for i in range(start, end):
+            if not stays[i]:
+                continue
+            kept.append(i)
+            if len(kept) == most:
+                return order[kept]
+            judge(i, slice(i + 1, end))
     return order[kept]
 
 
 def candidates(logits: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-    """Anchors and classes of ``logits`` A×C whose score is over ``threshold``, the best ``CANDIDATES`` of them.
-    An anchor may be a candidate for several classes."""
-    flat = logits.ravel()
-    found = np.flatnonzero(flat > _logit(threshold))
-    if found.size > CANDIDATES:
-        found = np.sort(found[np.argpartition(-flat[found], CANDIDATES)[:CANDIDATES]])
-    anchors, classes = np.divmod(found, logits.shape[1])
+    """Anchors and classes of ``logits`` A×C whose score is over ``threshold``, anchor by anchor. An anchor may be a
+    candidate for several classes."""
+    anchors, classes = np.divmod(np.flatnonzero(logits.ravel() > logit(threshold)), logits.shape[1])
     return anchors, classes.astype(np.int32)
 
 
@@ -158,7 +199,8 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return (1 / (1 + np.exp(-logits))).astype(np.float32)
 
 
-def _logit(score: float) -> float:
+def logit(score: float) -> float:
+    """The logit whose score is ``score``."""
     if not 0 < score < 1:
         return math.copysign(math.inf, score - 0.5)
     return math.log(score / (1 - score))

@@ -43,14 +43,19 @@ class Memory:
 
 def detect(root: Path = ROOT) -> Jetson | None:
     """None on a machine that is no Jetson: it has neither an L4T release nor a Jetson's name."""
-    model, text = (_read(root / MODEL) or "").strip("\0\n "), _read(root / RELEASE)
-    board = boards.identify(model)
-    if text is None and board is None and "Jetson" not in model:
+    name, text = model(root), _read(root / RELEASE)
+    board = boards.identify(name)
+    if text is None and board is None and "Jetson" not in name:
         return None
     l4t = parse_release(text or "")
     known = boards.release(l4t) if l4t else None
     jetpack, number = known or (None, None)
-    return Jetson(model, board, l4t, jetpack, number, power_mode(root), rails(root))
+    return Jetson(name, board, l4t, jetpack, number, power_mode(root), rails(root))
+
+
+def model(root: Path = ROOT) -> str:
+    """The board's name, as its device tree says; empty without one."""
+    return (_read(root / MODEL) or "").strip("\0\n ")
 
 
 def parse_release(text: str) -> str | None:

@@ -57,7 +57,8 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Detection:
-    """How a detector's raw outputs become boxes. ``nms`` says where: "runtime" (NumPy, the same for every target).
+    """How a detector's raw outputs become boxes. ``nms`` says where: "graph" (the engine's outputs are objects) or
+    "runtime" (they are raw, edgeseg.boxes makes objects of them), with one result.
     A class of an anchor counts from ``score_threshold`` on; of boxes of one class that overlap by an IoU over
     ``iou_threshold`` the best stays; the best ``max_detections`` of a frame are kept. ``extra`` holds the keys that
     this version does not know."""
@@ -83,7 +84,8 @@ class Variant:
     """One published form of a network: what it costs, how its weights want their input, what they scored.
 
     ``size`` is the input (height, width) to which ``gmacs`` (10⁹ multiply-accumulates) belong, ``classes`` the
-    number of outputs to which they and ``parameters`` belong."""
+    number of outputs to which they and ``parameters`` belong. ``float_outputs`` are outputs whose own layers stay in
+    float in an int8 graph: measured to cost more than they save."""
 
     name: str
     paper: str
@@ -96,6 +98,7 @@ class Variant:
     order: str = "RGB"
     published: str = ""
     anchors: Anchors | None = None
+    float_outputs: tuple[str, ...] = ()
 
     def preprocess(self, size: tuple[int, int]) -> Preprocess:
         """What this variant's weights want, at a network input of ``size``. Detectors see undistorted frames."""

@@ -25,13 +25,18 @@ from edgeseg.export._tasks import TASKS, Tensors
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, simplify, unpool
 from edgeseg.export.quantize.calibrate import Calibration, calibrate
+from edgeseg.export.quantize.equalize import channel_ranges, equalize
+from edgeseg.export.quantize.heads import layers_of
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.manifest import Manifest
+from edgeseg.metrics import sqnr_db
 from edgeseg.progress import Progress, Silent
 from edgeseg.selfcheck import selfcheck
 from edgeseg.spec import OUTPUTS, PRECISIONS, ClassSpec, TensorSpec
 
 ONNX_FOLDER = "onnx"
+Quantized = tuple[ir.Model, Tensors, dict[str, float]]  # the graph, its golden outputs, their dB against float
+BALANCE = 16  # frames that tell the channels' ranges
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ class _Build:
             )
         self.task, self.preprocess = TASKS[self.network.spec.task], v.preprocess(self.size)
         self.entry = self.network.entry(self.size)
+        self.kept: list[str] = []
         self.classes, self.ignore_index = _classes(request, self.network.classes, self.dataset)
 
     def _load_targets(self) -> list[tuple[str, str, _targets.Target]]:
@@ -97,18 +103,19 @@ class _Build:
             graph = self._graph()
         golden = self._golden_frame()
         exact = {"frame": golden[None], **self.task.answers(self.network, self.preprocess, golden)}
-        calibration = self._calibration(graph) if "int8" in self.request.precisions else None
-        quantized: dict[int, tuple[ir.Model, Tensors]] = {}
+        balanced, calibration = self._calibrated(graph) if "int8" in self.request.precisions else (graph, None)
+        quantized: dict[int, Quantized] = {}
         for name, precision, target in self.targets:
             with self.progress.task(f"compile {name} {precision}"):
-                model, expected = graph, exact
+                model, expected, entry = graph, exact, None
                 if precision == "int8":
                     assert calibration is not None
                     levels = target.weight_levels()
                     if levels not in quantized:
-                        quantized[levels] = self._quantize(graph, calibration, levels, golden)
-                    model, expected = quantized[levels]
-                yield self._artifact(name, precision, target, model, expected, calibration)
+                        quantized[levels] = self._quantize(balanced, calibration, levels, golden)
+                    model, expected, noise = quantized[levels]
+                    entry = _calibration_entry(calibration, levels, noise, self.kept)
+                yield self._artifact(name, precision, target, model, expected, entry)
 
     def _graph(self) -> ir.Model:
         graph = capture(self.network.module, self.size, outputs=self.task.outputs)
@@ -117,34 +124,49 @@ class _Build:
         self.task.ends(graph, self.preprocess, self.frame, self.request.output)
         return graph
 
-    def _quantize(
-        self, graph: ir.Model, calibration: Calibration, levels: int, golden: NDArray[np.uint8]
-    ) -> tuple[ir.Model, Tensors]:
-        model = quantize(graph, calibration, levels)
-        return model, {"frame": golden[None], **run_exactly(model, golden[None])}
+    def _quantize(self, graph: ir.Model, calibration: Calibration, levels: int, golden: NDArray[np.uint8]) -> Quantized:
+        self.kept = layers_of(graph, self.network.variant.float_outputs)
+        model = quantize(graph, calibration, levels, self.kept)
+        exact, rounded = (run_exactly(m, golden[None]) for m in (graph, model))
+        noise = {name: sqnr_db(exact[name], v) for name, v in rounded.items() if v.dtype == np.float32}
+        return model, {"frame": golden[None], **rounded}, noise
 
     def _golden_frame(self) -> NDArray[np.uint8]:
         dataset = self.dataset or open_dataset(f"streets:1@{_by(self.frame)}")
         return self.task.fit(dataset[0].frame, self.frame, self.preprocess)
 
-    def _calibration(self, graph: ir.Model) -> Calibration:
-        assert self.dataset is not None
-        count = min(self.request.calib_images, len(self.dataset))
-        picked = np.linspace(0, len(self.dataset) - 1, count).round().astype(int)
-        frames = (self.task.fit(self.dataset[int(i)].frame, self.frame, self.preprocess) for i in picked)
+    def _calibrated(self, graph: ir.Model) -> tuple[ir.Model, Calibration]:
+        """The graph with balanced channels, and the ranges of its tensors."""
+        count = min(self.request.calib_images, self._images())
+        with self.progress.task("balance channels", min(count, BALANCE)) as done:
+            graph = equalize(graph, channel_ranges(graph, self._frames(min(count, BALANCE)), done))
         with self.progress.task("calibrate", count) as done:
-            return calibrate(graph, frames, done=done)
+            return graph, calibrate(graph, self._frames(count), done=done)
+
+    def _images(self) -> int:
+        assert self.dataset is not None
+        return len(self.dataset)
+
+    def _frames(self, count: int) -> Iterator[NDArray[np.uint8]]:
+        """``count`` frames, spread over the data."""
+        assert self.dataset is not None
+        for i in np.linspace(0, len(self.dataset) - 1, count).round().astype(int):
+            yield self.task.fit(self.dataset[int(i)].frame, self.frame, self.preprocess)
 
     def _artifact(
         self, name: str, precision: str, target: _targets.Target, model: ir.Model,
-        expected: Tensors, calibration: Calibration | None,
+        expected: Tensors, calibration: dict[str, Any] | None,
     ) -> Path:  # fmt: skip
         onnx_bytes = ir.to_proto(model).SerializeToString(deterministic=True)
         digest = hashlib.sha256(onnx_bytes).hexdigest()
         path = self.request.out / self._folder(name, precision)
+        how = self.task.detection(self.network.variant)
+        if how is not None and _targets.suppresses(target):
+            model, expected, how = self.task.suppressed(model, expected, how, self.preprocess, self.request.output)
         with whole_folder(path) as folder:
             files = target.compile(model, precision, folder)
             manifest = self._manifest(name, precision, target, model, expected, calibration, digest)
+            manifest = replace(manifest, detection=how)
             _write(folder, manifest, files, expected)
             if manifest.unproven is None:
                 selfcheck(folder, path.name)
@@ -153,7 +175,7 @@ class _Build:
 
     def _manifest(
         self, name: str, precision: str, target: _targets.Target, model: ir.Model,
-        expected: Tensors, calibration: Calibration | None, digest: str,
+        expected: Tensors, calibration: dict[str, Any] | None, digest: str,
     ) -> Manifest:  # fmt: skip
         """All but the files."""
         outputs = [str(o.name) for o in model.graph.outputs]
@@ -167,7 +189,7 @@ class _Build:
             classes=self.classes,
             ignore_index=self.ignore_index,
             files={},
-            calibration=_calibration_entry(calibration, target) if precision == "int8" else None,
+            calibration=calibration,
             toolchain={"edgeseg": __version__, "torch": version("torch"), **target.toolchain()},
             device=_targets.device(target),
             onnx_sha256=digest,
@@ -214,13 +236,18 @@ def _classes(request: BuildRequest, count: int, dataset: Dataset | None) -> tupl
     return tuple(ClassSpec(f"class {i}", (r, g, b)) for i, (r, g, b) in enumerate(colors)), None
 
 
-def _calibration_entry(calibration: Calibration | None, target: _targets.Target) -> dict[str, Any]:
-    assert calibration is not None
+def _calibration_entry(
+    calibration: Calibration, levels: int, noise: dict[str, float], kept: list[str]
+) -> dict[str, Any]:
+    """``noise``: by output, the dB of the quantized graph against the float one on the golden frame. ``kept``: the
+    layers that stay in float."""
     return {
         "digest": calibration.digest,
         "method": calibration.method,
         "images": calibration.images,
-        "weight_levels": target.weight_levels(),
+        "weight_levels": levels,
+        "float_layers": kept,
+        "noise_db": {name: round(db, 2) for name, db in noise.items()},
         "parts": calibration.parts,
     }
 

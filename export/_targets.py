@@ -31,6 +31,14 @@ class DeviceBound(Protocol):
     def cannot_run(self) -> str | None: ...
 
 
+@runtime_checkable
+class Suppressing(Protocol):
+    """What a target's file says besides where its vendor makes boxes in the graph as ``edgeseg.boxes`` does, in less
+    time: ``SUPPRESSES``."""
+
+    SUPPRESSES: bool
+
+
 def names() -> list[str]:
     here, twins = Path(__file__).parent, Path(__file__).parent.parent / "runtimes"
     return sorted(f.stem for f in here.glob("[a-z]*.py") if (twins / f.name).is_file())
@@ -46,6 +54,11 @@ def load(name: str, precision: str) -> Target:
     if isinstance(target, DeviceBound):
         target.toolchain()  # MissingExtra: it imports its package when it is needed
     return target
+
+
+def suppresses(target: Target) -> bool:
+    """Whether ``target``'s engines make boxes themselves."""
+    return isinstance(target, Suppressing) and target.SUPPRESSES
 
 
 def device(target: Target) -> dict[str, Any] | None:

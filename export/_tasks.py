@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeseg.errors import InputError
-from edgeseg.export.passes import frame_io
+from edgeseg.boxes import Decoder, clear_of_cut
+from edgeseg.export.passes import frame_io, suppress
 from edgeseg.images import letterbox_frame, resize_frame
 from edgeseg.models import Network
 from edgeseg.models._reference import DetectionReference, Reference
@@ -25,7 +26,7 @@ class Task(Protocol):
     outputs: tuple[str, ...]
 
     def ends(self, graph: ir.Model, preprocess: Preprocess, frame: tuple[int, int], output: str) -> None:
-        """Move both ends into ``graph``; ``output`` as the request has it. Raises InputError for one that is none."""
+        """Move both ends into ``graph``; ``output`` as the request has it."""
 
     def answers(self, network: Network, preprocess: Preprocess, frame: Frame) -> Tensors:
         """All that PyTorch gives for ``frame`` that could be an output of the graph, with the batch axis."""
@@ -34,7 +35,13 @@ class Task(Protocol):
         """An ``image`` of any size as a camera of size ``frame`` would have it."""
 
     def detection(self, variant: Variant) -> Detection | None:
-        """The manifest's part on boxes."""
+        """The manifest's part on boxes, where the runtime makes them."""
+
+    def suppressed(
+        self, graph: ir.Model, expected: Tensors, how: Detection, preprocess: Preprocess, output: str
+    ) -> tuple[ir.Model, Tensors, Detection]:
+        """For a target that makes boxes in the graph: its form of ``graph``, what that must answer where ``graph`` must
+        answer ``expected``, and the manifest's part."""
 
 
 class Semantic:
@@ -53,15 +60,19 @@ class Semantic:
     def detection(self, variant: Variant) -> Detection | None:
         return None
 
+    def suppressed(
+        self, graph: ir.Model, expected: Tensors, how: Detection, preprocess: Preprocess, output: str
+    ) -> tuple[ir.Model, Tensors, Detection]:
+        raise AssertionError("label maps have no boxes")
+
 
 class Boxes:
-    """The graph gives the raw outputs; boxes are the runtime's (edgeseg.boxes), the same for every target."""
+    """The graph that all targets share gives the raw outputs: int8 is decided on it. Boxes come behind, in the graph
+    where the target makes them there, else in the runtime (edgeseg.boxes)."""
 
-    outputs: tuple[str, ...] = ("class_logits", "box_deltas")
+    outputs: tuple[str, ...] = suppress.RAW
 
     def ends(self, graph: ir.Model, preprocess: Preprocess, frame: tuple[int, int], output: str) -> None:
-        if output != "labels":
-            raise InputError(f"--output {output} is of label maps: a detector's outputs are always its raw ones")
         frame_io.apply_frame(graph, preprocess, frame)
 
     def answers(self, network: Network, preprocess: Preprocess, frame: Frame) -> Tensors:
@@ -74,6 +85,26 @@ class Boxes:
     def detection(self, variant: Variant) -> Detection | None:
         assert variant.anchors is not None
         return Detection(variant.anchors)
+
+    def suppressed(
+        self, graph: ir.Model, expected: Tensors, how: Detection, preprocess: Preprocess, output: str
+    ) -> tuple[ir.Model, Tensors, Detection]:
+        if output == "logits":
+            return graph, expected, how
+        frame = expected["frame"].shape[1:3]
+        found = Decoder(how, preprocess, (frame[0], frame[1]))(*(expected[name][0] for name in suppress.RAW))
+        objects = {
+            "boxes": found.boxes[None], "scores": found.scores[None], "classes": found.classes[None],
+            "count": np.array([found.count], np.int32),
+        }  # fmt: skip
+        # Where no object is clear of the cut, rounding may decide which ones there are, and they prove nothing; nor do
+        # they in int8, where two correct engines may differ by as much as either does from float. There the raw outputs
+        # stay beside, to be compared.
+        rounds = any(node.op_type == "QuantizeLinear" for node in graph.graph)
+        proves = not rounds and found.scores[0] > clear_of_cut(found, how.score_threshold)
+        form = graph.clone()
+        suppress.apply(form, how, preprocess, (frame[0], frame[1]), keep_raw=output == "both" or not proves)
+        return form, {**expected, **objects}, replace(how, nms="graph")
 
 
 TASKS: dict[str, Task] = {"semantic": Semantic(), "detection": Boxes()}

@@ -42,8 +42,8 @@ def prepare(model: ir.Model, precision: str, generation: str) -> ir.Model:
 def scales(graph: ir.Model, quantized: ir.Model) -> dict[str, float]:
     """What a calibration cache says: the scale of every tensor of the float ``graph`` that carries one in its Q/DQ
     form ``quantized``, also of those that are only moved, and between a computation and its activation."""
-    plan, found = Plan(graph), _activation_scales(quantized)
     ranges = json.loads(quantized.metadata_props.get(RANGES, "{}"))
+    plan, found = Plan(graph, ranges or None), _activation_scales(quantized)
     inner = {str(v.name): ranges[v.name] / LEVELS for v in plan.inner if ranges.get(v.name)}
     roots = {name: plan.scale_of(value) for name, value in _values(graph).items()}
     carried = {name: found[root] for name, root in roots.items() if root in found}

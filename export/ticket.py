@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import onnx_ir as ir
 
@@ -98,13 +98,13 @@ class _Tickets(_Build):
         form = cast(_targets.Target, _Form())
         return [(TARGET, precision, form) for precision in self.request.precisions]
 
-    def _graph(self) -> ir.Model:
-        self.float_graph = super()._graph()
-        return self.float_graph
+    def _calibrated(self, graph: ir.Model) -> tuple[ir.Model, Calibration]:
+        self.float_graph, calibration = super()._calibrated(graph)
+        return self.float_graph, calibration
 
     def _artifact(
         self, name: str, precision: str, target: _targets.Target, model: ir.Model,
-        expected: Tensors, calibration: Calibration | None,
+        expected: Tensors, calibration: dict[str, Any] | None,
     ) -> Path:  # fmt: skip
         onnx_bytes = ir.to_proto(model).SerializeToString(deterministic=True)
         digest = hashlib.sha256(onnx_bytes).hexdigest()

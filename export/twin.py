@@ -1,4 +1,4 @@
-"""The same engine with its logits laid open: what a label map hides is measured on them."""
+"""The same engine with its logits or raw outputs laid open: what its answer hides is measured on them."""
 
 from __future__ import annotations
 
@@ -30,3 +30,14 @@ def logits_twin(graph: Path, target: str, precision: str, folder: Path) -> list[
     model.graph.outputs[:] = [found]
     clean(model)
     return _targets.load(target, precision).compile(model, precision, folder)
+
+
+def raw_twin(graph: Path, target: str, precision: str, folder: Path) -> list[str]:
+    """Compile the ONNX file ``graph``, which a detector was made from, as it stands: it ends at the raw outputs.
+
+    Raises:
+        InputError: the graph is not there.
+    """
+    if not graph.is_file():
+        raise InputError(f"{graph} is gone: build the artifact again")
+    return _targets.load(target, precision).compile(ir.load(graph), precision, folder)

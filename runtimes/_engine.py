@@ -44,8 +44,8 @@ def open_artifact(
     """Open the artifact folder at ``path`` on this machine.
 
     Verifies the files' hashes, loads the target's runtime with ``threads`` threads (None: the target's own
-    choice) and the target's own ``options`` (TensorRT: ``device``, ``cuda_graph``) and, unless ``selftest`` is False,
-    runs the golden frame and compares its outputs.
+    choice) and the target's own ``options`` (TensorRT: ``device``, ``cuda_graph``; OpenVINO: ``throughput``) and,
+    unless ``selftest`` is False, runs the golden frame and compares its outputs.
 
     With ``trial`` all this happens in a process of its own first, so that a file that crashes the vendor's parser ends
     that process and not this one. ``watchdog`` is how many seconds a call into the vendor's library may take. With
@@ -127,7 +127,8 @@ class Engine:
 
     ``postprocess`` is what ``segment`` and ``detect`` do with the outputs of ``run``. ``timings`` are those of the last
     frame that ``segment`` or ``detect`` finished, None before; ``on_frame``, where set, is called with each frame's,
-    in the thread that asked. ``dropped`` frames of all streams gave way to newer ones."""
+    in the thread that asked. ``dropped`` frames of all streams gave way to newer ones.
+    ``streams`` calls at once keep the engine at work: the target's own word, else 1."""
 
     def __init__(self, manifest: Manifest, runtime: Runtime, watchdog: float | None = None) -> None:
         self.manifest = manifest
@@ -138,6 +139,7 @@ class Engine:
         self.on_frame: Callable[[Timings], object] | None = None
         self.dropped, self._counting = 0, threading.Lock()
         self._life = Life(runtime, manifest.target, watchdog)
+        self.streams = int(getattr(runtime, "streams", 1))
         self._on_device = hasattr(runtime, "run_device")
         self._fit = Fit(manifest)
         self._labels = next((spec for spec in manifest.outputs if spec.name == "labels"), None)

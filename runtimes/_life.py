@@ -48,6 +48,12 @@ class Life:
         self._frames = self._errors = self._overdue = self._reopened = 0
         self._last_error: str | None = None
 
+    @property
+    def runtime(self) -> Runtime:
+        """What runs frames now, for who compares with the vendor's bare call."""
+        assert self._session is not None
+        return self._session.runtime
+
     def run(self, feeds: Feeds, out: Feeds | None = None) -> Outputs:
         """The runtime's outputs.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.cpu import saturates
 from edgeseg.errors import ArtifactError, MissingExtra
 from edgeseg.manifest import Manifest
 from edgeseg.runtimes._runtime import Feeds, Outputs, buffers, check_ends
@@ -29,8 +30,10 @@ class Runtime:
         options = ort.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
         options.intra_op_num_threads = threads or 0
-        # On x86 without VNNI its int8 kernels saturate in 16 bits unless told to be exact; elsewhere this is moot.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        # On x86 without VNNI its int8 kernels saturate in 16 bits unless told to be exact. Elsewhere that changes no
+        # answer, but keeps out a graph whose nodes share an int8 weight ("Attempt to replace the existing tensor").
+        if saturates():
+            options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = ort.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors share no base class but Exception

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import queue
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,20 @@ except ImportError:
 
 
 class Runtime:
-    """``model.xml`` compiled for latency: one stream of inferences, so one request, for one caller at a time. Frames
-    and outputs are read and written where the caller's arrays lie."""
+    """``model.xml`` compiled for latency, or for ``throughput``, with as many ``streams`` as OpenVINO chooses: so many
+    requests, which callers take in turn; the weights are shared. Frames and outputs are read and written where the
+    caller's arrays lie."""
 
-    def __init__(self, folder: Path, manifest: Manifest, threads: int | None) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, threads: int | None, *, throughput: bool = False) -> None:
+        hint = "THROUGHPUT" if throughput else "LATENCY"
         # Without the precision hint, CPUs with bf16 or fp16 units would compute in less than the file states.
-        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        config: dict[str, Any] = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
         try:
             self._model = ov.Core().compile_model(folder / "model.xml", "CPU", config)
-            self._request = self._model.create_infer_request()
+            self.streams = int(self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            self._requests = [self._model.create_infer_request() for _ in range(self.streams)]
             self._ports = {port.get_any_name(): port for port in (*self._model.inputs, *self._model.outputs)}
             found = {n: (tuple(p.get_shape()), p.get_element_type().to_dtype().name) for n, p in self._ports.items()}
         except Exception as error:  # RuntimeError, and pybind11's others where the file is damaged
@@ -37,20 +40,26 @@ class Runtime:
             raise ArtifactError(f"{folder}: OpenVINO does not take model.xml: {line}") from None
         check_ends("OpenVINO", found, manifest)
         self._outputs = manifest.outputs
-        self._lock = threading.Lock()
+        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        for request in self._requests:
+            self._idle.put(request)
 
     def run(self, feeds: Feeds, out: Feeds | None = None) -> Outputs:
         outputs = buffers(self._outputs, out)
         # The request keeps no array alive, only addresses: these dictionaries do until it is done.
         whole = {n: np.require(f, requirements=["C", "W"]) for n, f in feeds.items()}  # it takes no read-only memory
-        with self._lock:
+        request = self._idle.get()
+        try:
             for name, array in (*whole.items(), *outputs.items()):
-                self._request.set_tensor(self._ports[name], ov.Tensor(array, shared_memory=True))
+                request.set_tensor(self._ports[name], ov.Tensor(array, shared_memory=True))
             # Not infer: called by several threads on busy cores, it was seen to keep some 30 kB of each call (2026.4).
-            self._request.start_async()
-            self._request.wait()
+            request.start_async()
+            request.wait()
+        finally:
+            self._idle.put(request)
         return outputs
 
     def close(self) -> None:
-        with self._lock:
-            self._ports, self._request, self._model = {}, None, None
+        for _ in self._requests:  # each comes back from the frame that has it
+            self._idle.get()
+        self._ports, self._requests, self._model = {}, [], None

@@ -1,5 +1,5 @@
-"""Boxes in the graph: decoding and ONNX's NonMaxSuppression behind a detector's raw outputs. No target of ours is built
-with it; it is what ``edgeseg.boxes`` is proved against and timed against::
+"""Boxes in the graph: decoding and ONNX's NonMaxSuppression behind a detector's raw outputs. The bare operator, which
+sees every anchor; engines have ``export/passes/suppress.py``. ``edgeseg.boxes`` is proved and timed against it::
 
     python -m tests.nms_graph
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgeseg.boxes import CANDIDATES, Decoder, anchor_boxes, candidates, decode, encode, iou, map_sizes, suppress
+from edgeseg.boxes import BLOCK, Decoder, anchor_boxes, candidates, decode, encode, iou, map_sizes, suppress
 from edgeseg.models import efficientdet
 from edgeseg.spec import Anchors, Detection, Preprocess
 
@@ -42,7 +42,7 @@ def suppressed_by_loops(
     boxes: Boxes, scores: Boxes, classes: NDArray[np.int32], threshold: float, most: int
 ) -> list[int]:
     kept: list[int] = []
-    for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i)):
+    for i in sorted(range(len(scores)), key=lambda i: (-scores[i], classes[i], i)):
         if len(kept) < most and all(
             classes[i] != classes[k] or overlap(boxes[i], boxes[k]) <= threshold + 1e-7 for k in kept
         ):
@@ -86,15 +86,20 @@ def test_there_is_an_anchor_for_each_place_of_each_map(size: tuple[int, int]) ->
     assert np.allclose(found[:3], np.stack([np.full(3, 4), np.full(3, 4), first, first[[0, 2, 1]]], 1))
 
 
-def test_the_best_candidates_stay_where_there_are_too_many() -> None:
+def test_every_class_over_the_threshold_is_a_candidate() -> None:
     logits = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
-    anchors, classes = candidates(logits, 0.0)
-    assert len(anchors) == CANDIDATES
-    assert logits[anchors, classes].min() >= np.sort(logits.ravel())[-CANDIDATES]
-    assert len(candidates(logits, 1.0)[0]) == 0
+    assert len(candidates(logits, 0.0)[0]) == 8000 and len(candidates(logits, 1.0)[0]) == 0
     anchors, classes = candidates(logits, 0.5)
-    assert len(anchors) < CANDIDATES
     assert set(zip(anchors.tolist(), classes.tolist(), strict=True)) == {(a, c) for a, c in np.argwhere(logits > 0)}
+
+
+def test_suppression_goes_on_where_the_first_block_gives_too_few() -> None:
+    count, most = 2 * BLOCK + 300, 40
+    places = np.arange(count) // 1000  # crowds of boxes, of which one stays each
+    boxes = (places[:, None] * 100 + np.array([0, 0, 50, 50])).astype(np.float32)
+    scores, classes = np.linspace(1, 0.1, count, dtype=np.float32), np.zeros(count, np.int32)
+    kept = suppress(boxes, scores, classes, 0.5, most)
+    assert kept.tolist() == list(range(0, count, 1000)) and len(kept) > BLOCK // 1000 + 1
 
 
 def lone_object(preprocess: Preprocess, box: Boxes, kind: int) -> tuple[Boxes, Boxes]:

@@ -20,7 +20,7 @@ from edgeseg import models
 from edgeseg.artifact import load
 from edgeseg.benchmarks import parity
 from edgeseg.benchmarks._detection import matches
-from edgeseg.boxes import Decoder, Detections
+from edgeseg.boxes import Decoder, Detections, anchor_boxes
 from edgeseg.cli.run import detect, run
 from edgeseg.datasets import open_dataset
 from edgeseg.errors import ArtifactError, InputError
@@ -29,6 +29,7 @@ from edgeseg.export._exact import Exact
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, simplify, unpool
 from edgeseg.export.quantize.calibrate import calibrate
+from edgeseg.export.quantize.equalize import channel_ranges, equalize
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.images import letterbox_frame
 from edgeseg.manifest import Manifest, ModelEntry, Weights
@@ -39,7 +40,7 @@ from edgeseg.models._train import normalise
 from edgeseg.overlay import NOTHING, draw_boxes, outlines
 from edgeseg.runtimes import open_artifact
 from edgeseg.runtimes._engine import Engine, _runtime
-from edgeseg.spec import ClassSpec, Detection, Preprocess, TensorSpec
+from edgeseg.spec import Anchors, ClassSpec, Detection, Preprocess, TensorSpec
 from tests import tensorrt_contract
 from tests.networks import Case, cases
 from tests.targets import RUNNABLE
@@ -110,14 +111,15 @@ class Compiled:
         data = open_dataset(f"streets:4@{self.frame[0]}x{self.frame[1]}:val")
         self.frames = [data[i].frame for i in range(4)]
         self.raw = dict(zip(OUTPUTS, DetectionReference(network, self.preprocess).run(self.frames[0]), strict=True))
-        self._calibration = calibrate(self.graph, self.frames)
+        self._balanced = equalize(self.graph, channel_ranges(self.graph, self.frames))
+        self._calibration = calibrate(self._balanced, self.frames)
         self._quantized: dict[int, ir.Model] = {}
 
     def model(self, precision: str, levels: int) -> ir.Model:
         if precision != "int8":
             return self.graph
         if levels not in self._quantized:
-            self._quantized[levels] = quantize(self.graph, self._calibration, levels)
+            self._quantized[levels] = quantize(self._balanced, self._calibration, levels)
         return self._quantized[levels]
 
     def manifest(self, target: str, precision: str) -> Manifest:
@@ -202,10 +204,16 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_artifact_says_how_its_boxes_are_made(artifact: Path) -> None:
     manifest = load(artifact).manifest
     assert artifact.name == "efficientdet-lite0-80x100-onnxruntime-fp32"
-    assert [(o.name, o.shape[2]) for o in manifest.outputs] == [("class_logits", CLASSES), ("box_deltas", 4)]
+    count = len(anchor_boxes(Anchors(), (64, 96)))
+    forms = [(o.name, o.shape, o.dtype) for o in manifest.outputs]
+    assert forms == [
+        ("boxes", (1, 100, 4), "float32"), ("scores", (1, 100), "float32"), ("classes", (1, 100), "int32"),
+        ("count", (1,), "int32"), ("class_logits", (1, count, CLASSES), "float32"),
+        ("box_deltas", (1, count, 4), "float32"),
+    ]  # fmt: skip
     assert manifest.model.task == "detection" and manifest.preprocess.letterbox
     detection = manifest.detection
-    assert detection is not None and detection.nms == "runtime" and detection.anchors.scale == 3.0
+    assert detection is not None and detection.nms == "graph" and detection.anchors.scale == 3.0
     document = json.loads(manifest.to_json())
     document["detection"]["sigma"] = 0.5  # of a later version
     read = Manifest.from_json(json.dumps(document))

@@ -20,7 +20,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeseg.artifact import entries, load, whole_folder, write_golden
-from edgeseg.benchmarks import latency, validity
+from edgeseg.benchmarks import clock, latency, scenarios, validity
+from edgeseg.benchmarks.figures import bound, figures, histogram, percentiles
 from edgeseg.benchmarks.latency import bench
 from edgeseg.errors import ArtifactError, CheckFailed, InputError
 from edgeseg.manifest import Manifest, ModelEntry, Weights
@@ -169,7 +170,7 @@ def test_a_process_that_dies_is_told_with_its_status() -> None:
 
 def test_a_sample_spans_the_time_asked_for_and_frees_the_collector() -> None:
     begin = time.perf_counter_ns()
-    found = latency.sample(lambda: time.sleep(0.002), 0.1, 5)
+    found = clock.sample(lambda: time.sleep(0.002), 0.1, 5)
     whole = time.perf_counter_ns() - begin
     assert (found >= 2e6).all()
     assert 0.1e9 <= found.sum() <= whole
@@ -177,21 +178,82 @@ def test_a_sample_spans_the_time_asked_for_and_frees_the_collector() -> None:
 
 
 def test_a_sample_has_its_least_and_its_most_calls() -> None:
-    assert len(latency.sample(lambda: time.sleep(0.001), 1e-6, 7)) == 7
-    assert len(latency.sample(int, 10.0, 7, 90)) == 90
+    assert len(clock.sample(lambda: time.sleep(0.001), 1e-6, 7)) == 7
+    assert len(clock.sample(int, 10.0, 7, 90)) == 90
 
 
 def test_a_failing_call_leaves_the_collector_on() -> None:
     with pytest.raises(ZeroDivisionError):
-        latency.sample(lambda: 1 // 0, 0.1, 1)
+        clock.sample(lambda: 1 // 0, 0.1, 1)
     assert gc.isenabled()
 
 
 def test_percentiles_are_frames_that_were_seen() -> None:
     durations = np.arange(1, 201, dtype=np.int64) * 1_000_000
-    found = latency.figures(np.random.default_rng(0).permutation(durations))
-    assert found["latency_ms"] == {"p50": 100.0, "p90": 180.0, "p99": 198.0, "mean": 100.5, "n": 200}
+    found = figures(np.random.default_rng(0).permutation(durations))
+    times, at_most = found["latency_ms"], found["latency_ms"].pop("at_most")
+    assert times.pop("jitter") == pytest.approx(200 / 3, rel=0.2)  # of a shuffle
+    assert times == {"p50": 100.0, "p90": 180.0, "p95": 190.0, "p99": 198.0, "p999": 200.0, "mean": 100.5,
+                     "min": 1.0, "max": 200.0, "n": 200}  # fmt: skip
+    assert at_most["p90"] > 180 and at_most["p99"] is None and at_most["p999"] is None
     assert (found["fps"], found["throughput_fps"]) == (10.0, pytest.approx(1000 / 100.5))
+
+
+@pytest.mark.parametrize(("share", "frames"), [(0.90, 64), (0.95, 130), (0.97, 219), (0.99, 662), (0.999, 6636)])
+def test_a_percentile_takes_as_many_frames_as_mlperf_asks(share: float, frames: int) -> None:
+    """The table of early stopping in MLPerf's rules: 64, 130, 219, 662; p99.9's is the same rule's."""
+    durations = np.arange(1, frames + 1, dtype=np.int64)
+    assert bound(durations[:-1], share) is None
+    assert bound(durations, share) == frames / 1e6
+
+
+def test_the_bound_holds_in_99_of_100_runs() -> None:
+    rng = np.random.default_rng(7)
+    draws = rng.exponential(1e6, (1000, 1000)).astype(np.int64)
+    truth = -np.log(1 - 0.9)
+    held = sum((bound(row, 0.9) or 0.0) >= truth for row in draws)
+    assert 980 <= held < 1000
+
+
+def test_the_histogram_counts_every_frame() -> None:
+    durations = np.concatenate([np.full(5000, 2_000_000), np.array([90_000_000])]).astype(np.int64)
+    found = histogram(durations)
+    assert sum(found["counts"]) == 5001
+    assert found["edges_ms"][0] == 2.0 and found["edges_ms"][-1] < 2.01
+    assert percentiles(durations)["max"] == 90.0
+
+
+def test_the_other_scenarios_are_measured_too(small: Path) -> None:
+    found = bench(small, seconds=0.1, threads=1, also=(scenarios.MULTI, scenarios.OFFLINE))["scenarios"]
+    multi, offline = found["multi-stream"], found["offline"]
+    assert multi["frames_a_query"] == 8 and multi["latency_ms"]["n"] >= latency.LEAST_FRAMES
+    assert multi["throughput_fps"] == pytest.approx(8000 / multi["latency_ms"]["mean"])
+    assert offline["throughput_fps"] == pytest.approx(offline["frames"] / offline["seconds"])
+    assert offline["how"] == "1 engines of one thread" and offline["frames"] >= latency.LEAST_FRAMES
+    with pytest.raises(InputError, match="unknown scenario server: there are single-stream, multi-stream, offline"):
+        bench(small, also=("server",))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+def test_openvino_offline_uses_its_own_streams(tmp_path: Path) -> None:
+    path = artifact(tmp_path / "ov", write_openvino)
+    with scenarios.all_streams(path, None) as streams:
+        assert len(streams.engines) == streams.engines[0].streams >= 1
+        assert streams.how.startswith("one engine")
+
+
+def test_cold_start_memory_and_the_whole_way_are_told(small: Path) -> None:
+    found = bench(small, seconds=0.2, threads=1)
+    cold = found["cold_start_ms"]
+    assert (
+        cold["total"] == pytest.approx(cold["open"] + cold["first_answer"]) and cold["open"] > cold["first_answer"] > 0
+    )
+    assert found["frame_to_answer_ms"]["p50"] > 0.8 * found["stages_ms"]["infer"]
+    assert len(found["frames_us"]) == found["latency_ms"]["n"] == sum(found["histogram"]["counts"])
+    assert len(found["warm_up"]["windows_ms"]) >= 2
+    assert found["steady_memory_mb"] is None or found["steady_memory_mb"] <= found["peak_memory_mb"]
+    start, stop = found["series"]["window"]
+    assert stop - start >= 0.2 and min(found["series"]["seconds"]) < 0 < max(found["series"]["seconds"])
 
 
 def test_warm_up_waits_until_the_engine_is_steady() -> None:
@@ -203,15 +265,15 @@ def test_warm_up_waits_until_the_engine_is_steady() -> None:
         time.sleep(max(0.004, 0.040 - 0.0012 * calls))
         calls += 1
 
-    warm = latency.warm_up(cold)
+    warm = clock.warm_up(cold)
     assert calls > 30
     assert warm.frame_ns < 8e6
 
 
 def test_warm_up_gives_up_on_what_never_settles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "WARM_UP_S", 0.5)
+    monkeypatch.setattr(clock, "WARM_UP_S", 0.5)
     waits = iter(0.001 * 1.05**i for i in range(10_000))
-    warm = latency.warm_up(lambda: time.sleep(next(waits)))
+    warm = clock.warm_up(lambda: time.sleep(next(waits)))
     assert not warm.steady
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeseg.benchmarks._markdown import insert, marks
 from edgeseg.benchmarks.matrix import MatrixRequest, Run, run_matrix
-from edgeseg.benchmarks.matrix_table import BEGIN, END, full, insert, main, short
+from edgeseg.benchmarks.matrix_table import NAME, full, main, short
 from edgeseg.errors import InputError
 
 
@@ -59,13 +60,13 @@ def test_a_failure_is_a_cell_and_stops_nothing(tmp_path: Path) -> None:
 
 
 def test_tables_are_written_between_their_marks(runs: tuple[Path, list[Run]], tmp_path: Path) -> None:
-    out, found = runs
+    (out, found), (begin, end) = runs, marks(NAME)
     (out / "results.json").write_text(json.dumps({"schema": 1, "runs": found}))
     for name in ("README.md", "matrix.md"):
-        (tmp_path / name).write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+        (tmp_path / name).write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     main(str(tmp_path / "README.md"), str(tmp_path / "matrix.md"), str(out / "results.json"))
     readme, document = ((tmp_path / name).read_text() for name in ("README.md", "matrix.md"))
-    assert readme == f"before\n{BEGIN}\n{short(found)}\n{END}\nafter\n"
+    assert readme == f"before\n{begin}\n{short(found)}\n{end}\nafter\n"
     assert "| enet overlap | 64×96 |" in readme and document.count("| enet overlap |") == 2
     with pytest.raises(InputError, match="no place for the table"):
-        insert("nothing", "table")
+        insert("nothing", NAME, "table")

@@ -16,6 +16,7 @@ from edgeseg.export._exact import Exact
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, simplify, unpool
 from edgeseg.export.quantize.calibrate import calibrate
+from edgeseg.export.quantize.equalize import channel_ranges, equalize
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.manifest import Manifest, ModelEntry, Weights
 from edgeseg.metrics import sqnr_db
@@ -44,14 +45,15 @@ class Compiled:
         frame_io.apply(self.graph, case.preprocess, case.size, "both")
         self.frames = frames(case.size)
         self.logits, self.labels = Reference(network, case.preprocess).run(self.frames[0])
-        self._calibration = calibrate(self.graph, self.frames)
+        self.balanced = equalize(self.graph, channel_ranges(self.graph, self.frames))
+        self._calibration = calibrate(self.balanced, self.frames)
         self._quantized: dict[int, ir.Model] = {}
 
     def model(self, precision: str, levels: int) -> ir.Model:
         if precision != "int8":
             return self.graph
         if levels not in self._quantized:
-            self._quantized[levels] = quantize(self.graph, self._calibration, levels)
+            self._quantized[levels] = quantize(self.balanced, self._calibration, levels)
         return self._quantized[levels]
 
     def manifest(self, target: str, precision: str) -> Manifest:
@@ -91,6 +93,12 @@ def test_every_target_sees_what_the_network_sees(compiled: Compiled, name: str, 
     else:
         least = min(LEAST_DB[precision], POOLS_BY_INDEX.get(compiled.case.name, 60))
         assert sqnr_db(compiled.logits, got["logits"][0]) >= least
+
+
+def test_balanced_channels_change_nothing(compiled: Compiled) -> None:
+    frame = compiled.frames[0][None]
+    a, b = (Exact(m).run(frame)["logits"] for m in (compiled.graph, compiled.balanced))
+    assert sqnr_db(a, b) >= min(90, POOLS_BY_INDEX.get(compiled.case.name, 90))
 
 
 @pytest.mark.parametrize("generation", tensorrt_contract.GENERATIONS)

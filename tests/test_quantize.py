@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -14,13 +16,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeseg.errors import InputError
+from edgeseg.export import _targets, int8_rules
 from edgeseg.export._exact import Exact
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io
+from edgeseg.export.passes._rewrite import array
 from edgeseg.export.quantize.calibrate import calibrate
+from edgeseg.export.quantize.equalize import channel_ranges, equalize
+from edgeseg.export.quantize.heads import layers_of
 from edgeseg.export.quantize.histogram import Histogram
+from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import RANGES, quantize
-from edgeseg.spec import Preprocess
+from edgeseg.manifest import Manifest, ModelEntry, Weights
+from edgeseg.metrics import sqnr_db
+from edgeseg.runtimes._engine import Engine, _runtime
+from edgeseg.spec import Preprocess, TensorSpec
+from tests.targets import RUNNABLE
 
 SIZE = (16, 24)
 
@@ -143,3 +154,130 @@ def test_mse_clips_outliers_and_nothing_else() -> None:
     spiked.add(np.append(values, np.float32(4)))
     assert even.mse() > 0.98
     assert 1 < spiked.mse() < 3.5
+
+
+class Uneven(nn.Module):
+    """A small tensor that a convolution reads and a Concat joins with a large one, and channels of unlike range."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small, self.large = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1)
+        self.act, self.depthwise = nn.PReLU(4), nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.out, self.up = nn.Conv2d(12, 6, 1), nn.ConvTranspose2d(6, 4, 2, 2)
+        with torch.no_grad():
+            self.small.weight.mul_(0.02 * torch.tensor([1, 5, 25, 1]).reshape(4, 1, 1, 1))
+            self.large.weight.mul_(10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        small, large = self.act(self.small(x)), self.large(x)
+        out: Tensor = self.up(self.out(torch.cat((small, self.depthwise(small) + small, large), 1)))
+        return out
+
+
+@pytest.fixture(scope="module")
+def uneven() -> ir.Model:
+    torch.manual_seed(1)
+    model = capture(Uneven().eval(), SIZE)
+    frame_io.apply(model, Preprocess(SIZE), SIZE, "both")
+    return model
+
+
+def noise_db(model: ir.Model, other: ir.Model) -> float:
+    frame = frames()[0][None]
+    return sqnr_db(Exact(model).run(frame)["logits"], Exact(other).run(frame)["logits"])
+
+
+def test_a_small_tensor_keeps_its_scale_where_it_is_not_joined(uneven: ir.Model) -> None:
+    calibration = calibrate(uneven, frames())
+    model = quantize(uneven, calibration)
+    steps = {
+        n.outputs[0].name: float(np.max(n.inputs[1].const_value.numpy()))  # type: ignore[union-attr]
+        for n in model.graph
+        if n.op_type == "DequantizeLinear"
+    }
+    concat = next(n for n in model.graph if n.op_type == "Concat")
+    joined = {steps[v.name] for v in concat.inputs}  # type: ignore[union-attr]
+    depthwise = next(n for n in model.graph if n.op_type == "Conv" and n.attributes["group"].value == 4)
+    assert len(joined) == 1
+    assert steps[depthwise.inputs[0].name] < min(joined) / 10  # type: ignore[union-attr]
+
+
+def test_balanced_channels_compute_the_same_and_lose_less(uneven: ir.Model, graph: ir.Model) -> None:
+    for model in (uneven, graph):
+        balanced = equalize(model, channel_ranges(model, frames()))
+        assert noise_db(model, balanced) > 100
+        weights = [{v.const_value.tobytes() for v in m.graph.initializers.values()} for m in (model, balanced)]  # type: ignore[union-attr]
+        assert weights[0] != weights[1]
+    balanced = equalize(uneven, channel_ranges(uneven, frames()))
+    before, after = (noise_db(uneven, quantize(m, calibrate(m, frames()))) for m in (uneven, balanced))
+    assert after > before
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(0.1, 1))
+def test_balance_is_exact_for_any_share(share: float) -> None:
+    torch.manual_seed(1)
+    model = capture(Uneven().eval(), SIZE)
+    frame_io.apply(model, Preprocess(SIZE), SIZE, "both")
+    assert noise_db(model, equalize(model, channel_ranges(model, frames(2)), share)) > 100
+
+
+def test_layers_that_are_kept_stay_in_float(graph: ir.Model) -> None:
+    calibration, layers = calibrate(graph, frames()), Plan(graph).layers()
+    everything = quantize(graph, calibration, keep=layers)
+    assert not [n for n in everything.graph if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    name = next(k for k, v in layers.items() if v[0].op_type == "ConvTranspose")
+    model = quantize(graph, calibration, keep=[name])
+    kept = next(n for n in model.graph if n.op_type == "ConvTranspose")
+    assert array(kept.inputs[1]).dtype == np.float32  # type: ignore[union-attr]
+    assert kept.inputs[0].producer().op_type == "DequantizeLinear"  # type: ignore[union-attr]
+    assert noise_db(graph, model) > noise_db(graph, quantize(graph, calibration))
+    assert list(int8_rules.check(model)) == []
+    with pytest.raises(InputError, match="no layer 'nothing'"):
+        quantize(graph, calibration, keep=["nothing"])
+
+
+def test_the_layers_of_an_output_are_those_that_serve_no_other() -> None:
+    class TwoHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.a, self.b, self.c = (nn.Conv2d(3, 3, 1) for _ in range(4))
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            x = self.body(x)
+            return self.a(x), self.c(self.b(x).relu())
+
+    model = capture(TwoHeads().eval(), SIZE, outputs=("first", "second"))
+    frame_io.apply_frame(model, Preprocess(SIZE), SIZE)
+    assert layers_of(model, ["first"]) == ["first"]
+    relu = next(str(n.outputs[0].name) for n in model.graph if n.op_type == "Relu")
+    assert layers_of(model, ["second"]) == [relu, "second"]
+    assert len(layers_of(model, ["first", "second"])) == 4
+    assert layers_of(model, []) == []
+
+
+def manifest_of(target: str, model: ir.Model) -> Manifest:
+    outputs = tuple(
+        TensorSpec(str(o.name), tuple(int(d) for d in o.shape), "uint8" if o.name == "labels" else "float32")  # type: ignore[union-attr, arg-type]
+        for o in model.graph.outputs
+    )
+    return Manifest(
+        model=ModelEntry("block", "paper", "semantic", 1, 0.1, "", Weights("", "")), target=target, precision="int8",
+        inputs=(TensorSpec("frame", (1, *SIZE, 3), "uint8"),), outputs=outputs, preprocess=Preprocess(SIZE), classes=(),
+        ignore_index=None, files={}, calibration=None, toolchain={}, device=None, onnx_sha256="", created="",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_engines_run_what_is_part_int8_and_part_float(graph: ir.Model, name: str, tmp_path: Path) -> None:
+    calibration, layers = calibrate(graph, frames()), list(Plan(graph).layers())
+    target: Any = _targets.load(name, "int8")
+    for i, keep in enumerate(([layers[0]], layers[1:3], layers[2::2], layers[-1:])):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        model = quantize(graph, calibration, target.weight_levels(), keep)
+        target.compile(model, "int8", folder)
+        manifest = manifest_of(name, model)
+        with Engine(manifest, _runtime(folder, manifest, 2)) as engine:
+            got = engine.run({"frame": frames()[0][None]})["logits"]
+        assert sqnr_db(Exact(model).run(frames()[0][None])["logits"], got) > 25

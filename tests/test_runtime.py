@@ -84,7 +84,7 @@ def test_openvino_reads_and_writes_where_the_arrays_lie(folders: dict[str, Path]
     with open_artifact(folders["openvino"]) as engine:
         frame, out = FRAMES[0].copy(), np.zeros(SIZE, np.uint8)
         engine.segment(frame, out=out)
-        request: Any = engine._life._session.runtime._request  # type: ignore[union-attr]
+        request: Any = engine._life.runtime._requests[0]  # type: ignore[attr-defined]
         assert request.get_tensor("frame").data.ctypes.data == frame.ctypes.data
         assert request.get_tensor("labels").data.ctypes.data == out.ctypes.data
         assert (frame == FRAMES[0]).all()

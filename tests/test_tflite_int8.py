@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
@@ -161,10 +162,25 @@ def test_int8_computes_in_int8_from_end_to_end(build: Build, tmp_path: Path) -> 
 
 def test_a_missing_scale_is_asked_for() -> None:
     net = Net((1, 2, 4, 4))
-    scale = [np.array(0.1, np.float32), np.array(0, np.int8)]
-    x = net.o("DequantizeLinear", net.o("QuantizeLinear", net.x, *scale), *scale)
+    pairs = [[np.array(scale, np.float32), np.array(0, np.int8)] for scale in (0.1, 0.2)]
+    parts = [net.o("DequantizeLinear", net.o("QuantizeLinear", net.x, *pair), *pair) for pair in pairs]
     with pytest.raises(InputError, match="'logits' has no scale"):
-        write(net.ending(net.o("Add", x, x)))
+        write(net.ending(net.o("Concat", *parts, axis=1)))
+
+
+def test_what_has_no_pair_behind_it_is_computed_in_float() -> None:
+    net = Net((1, 2, 4, 4))
+    pair = [np.array(0.1, np.float32), np.array(0, np.int8)]
+    x = net.o("DequantizeLinear", net.o("QuantizeLinear", net.x, *pair), *pair)
+    model = net.ending(net.o("Mul", x, x))
+    frame = np.random.default_rng(0).normal(0, 3, (1, 2, 4, 4)).astype(np.float32)
+    interpreter = Interpreter(model_content=write(model))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], frame)
+    interpreter.invoke()
+    got = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    want = np.square(np.clip(np.round(frame / 0.1), -128, 127) * np.float32(0.1))
+    assert np.abs(got - want).max() < 1e-4
 
 
 def test_the_operators_can_be_listed(tmp_path: Path) -> None:

@@ -19,13 +19,19 @@ OTHER_MARKER = '<rect x="-4.5" y="-4.5" width="9" height="9" class="solid"/>'
 
 @dataclass(frozen=True)
 class Point:
-    """An engine: ``x`` in ms, ``y`` in points or percent, its palette index and precision."""
+    """An engine: ``x`` in ms, ``y`` in points or percent, its palette index and precision, mJ a frame if known."""
 
     x: float
     y: float
     label: str
     color: int
     precision: str
+    energy: float | None = None
+
+    @property
+    def said(self) -> str:
+        energy = "" if self.energy is None else f", {number(self.energy, 1)} mJ"
+        return f"{self.label}: {number(self.x, 2)} ms, {number(self.y, 2)}{energy}"
 
 
 @dataclass(frozen=True)
@@ -93,15 +99,32 @@ def scatter(
     line, taken = _reference(frame, reference, markers)
     marks = "".join(
         f'<g class="mark c{p.color}" transform="translate({x:.1f} {y:.1f})">'
-        f"<title>{escape(p.label)}: {number(p.x, 2)} ms, {number(p.y, 2)}</title>"
+        f"<title>{escape(p.said)}</title>"
         f"{MARKERS.get(p.precision, OTHER_MARKER)}</g>"
         for p, (x, y) in zip(points, spots, strict=True)
     )
     labels = "".join(_labels(points, spots, area, [*taken, *markers]))
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(measure)} against latency">'
-        f"{_axes(frame, measure, height)}{line}{labels}{marks}</svg>"
+        f"{_axes(frame, measure, height)}{line}{_front(points, frame)}{labels}{marks}</svg>"
     )
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """Those that no other is at once as quick and as good as, and better in one; from left to right."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.x, -p.y)):
+        if not best or point.y > best[-1].y:
+            best.append(point)
+    return best
+
+
+def _front(points: Sequence[Point], frame: Frame) -> str:
+    spots = [frame.place(p.x, p.y) for p in pareto(points)]
+    if len(spots) < 2:
+        return ""
+    steps = "".join(f"H{x:.1f}V{y:.1f}" for x, y in spots[1:])
+    return f'<path class="front" d="M{spots[0][0]:.1f} {spots[0][1]:.1f}{steps}"/>'
 
 
 def _axes(frame: Frame, measure: str, height: int) -> str:

@@ -48,7 +48,11 @@ def columns(runs: Sequence[Run]) -> list[Column]:
         Column(f"int8 loss, {unit}", "Engine error", _at("parity", "engine_error", cause, scale=scale), 2),
         Column("Latency, ms", "p50", _at("latency_ms", "p50"), bar=True),
         Column("Latency, ms", "p99", _at("latency_ms", "p99")),
+        Column("Latency, ms", "p99.9", _at("latency_ms", "p999")),
         Column("Rate", "FPS", _at("fps")),
+        Column("Rate", "offline", _at("scenarios", "offline", "throughput_fps")),
+        Column("Energy", "mJ a frame", _at("energy_mj_per_frame")),
+        Column("Energy", "W", _at("energy", "average_w")),
         Column("Files", "MB", _at("size_mb"), 2),
     ]
     return [column for column in wanted if any(column.value(run) is not None for run in runs)]
@@ -99,9 +103,10 @@ def _mark(run: Run) -> str:
 
 def _row(run: Run, cells: str, colors: Mapping[str, int]) -> str:
     target, precision = str(dig(run, "target") or ABSENT), str(dig(run, "precision") or ABSENT)
+    board = f"{found} " if (found := dig(run, "board")) else ""
     dot = f'<i class="dot c{colors.get(target, 0)}"></i>'
     return (
-        f'<tr><th scope="row" data-value="{escape(target)}">{dot}{escape(target)}</th>'
+        f'<tr><th scope="row" data-value="{escape(target)}">{dot}{escape(board)}{escape(target)}</th>'
         f'<td data-value="{escape(precision)}">{escape(precision)}</td>{cells}'
         f"{_badge(dig(run, 'parity', 'passed'))}</tr>"
     )

@@ -61,7 +61,8 @@ def metric(runs: Iterable[Run]) -> str:
 
 
 def name(run: Run) -> str:
-    return f"{dig(run, 'target') or ABSENT} {dig(run, 'precision') or ABSENT}"
+    board = dig(run, "board")
+    return f"{f'{board} ' if board else ''}{dig(run, 'target') or ABSENT} {dig(run, 'precision') or ABSENT}"
 
 
 def count(values: int, one: str, many: str | None = None) -> str:

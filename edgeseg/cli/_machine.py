@@ -5,12 +5,12 @@ Sources: the kernel's powercap, hwmon and cpufreq documents. Off Linux all of it
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgeseg import cpu
-from edgeseg.benchmarks import validity
+from edgeseg.benchmarks import power, validity
+from edgeseg.benchmarks.power import sources
 from edgeseg.cli._finding import Finding
 
 ROOT = Path("/")
@@ -21,8 +21,6 @@ DEVICES = {
     "Coral Edge TPU": ("apex_*",),
     "camera": ("video[0-9]*",),
 }
-# Current and power monitors of Jetson and other boards.
-MONITORS = ("ina209", "ina219", "ina220", "ina226", "ina230", "ina231", "ina238", "ina260", "ina3221")
 
 
 def findings(root: Path = ROOT) -> Iterator[Finding]:
@@ -31,8 +29,7 @@ def findings(root: Path = ROOT) -> Iterator[Finding]:
     for name, patterns in DEVICES.items():
         found = sorted(str(path) for pattern in patterns for path in (root / "dev").glob(pattern))
         yield Finding("device", name, bool(found), ", ".join(found) or "none")
-    yield _rapl(root)
-    yield _monitors(root)
+    yield from _power(root)
     yield _governor(root)
 
 
@@ -51,20 +48,11 @@ def _int8(root: Path) -> Finding:
     return Finding("cpu", "int8 dot product", True, "exact in 32 bits")
 
 
-def _rapl(root: Path) -> Finding:
-    counters = sorted((root / "sys/class/powercap").glob("intel-rapl:*/energy_uj"))
-    name = "power: RAPL"
-    if not counters:
-        return Finding("power", name, False, "no energy counters (virtual machine or not x86)")
-    if not os.access(counters[0], os.R_OK):
-        return Finding("power", name, False, "only root may read it", f"sudo chmod a+r {counters[0]}")
-    return Finding("power", name, True, ", ".join(str(counter.parent.name) for counter in counters))
-
-
-def _monitors(root: Path) -> Finding:
-    names = {path.parent: path.read_text().strip() for path in (root / "sys/class/hwmon").glob("hwmon*/name")}
-    found = [f"{name} ({folder.name})" for folder, name in sorted(names.items()) if name in MONITORS]
-    return Finding("power", "power: INA monitor", bool(found), ", ".join(found) or "none on this board")
+def _power(root: Path) -> Iterator[Finding]:
+    """The meters that ``bench --power`` takes, in this machine's own files."""
+    for name in sources.names():
+        if seen := power.look(name, root):
+            yield Finding("power", f"power: {name}", seen.ok, seen.found, seen.mend)
 
 
 def _governor(root: Path) -> Finding:

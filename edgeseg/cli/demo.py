@@ -32,6 +32,7 @@ def demo(
 ) -> None:
     """Build a network for every target and precision, prove it against PyTorch, time it, draw it."""
     from edgeseg.benchmarks.report import write_report
+    from edgeseg.benchmarks.tables import write_tables
     from edgeseg.models import packaged, spec
 
     title = spec(model).title
@@ -41,6 +42,7 @@ def demo(
         paths = _build(model, out, bars)
         runs, overlays = _measure(paths, bars)
     _write(out / "results.json", json.dumps({"schema": 1, "runs": finite(runs)}, indent=2))
+    write_tables(runs, out)
     write_report(runs, overlays, out / "report.html")
     metric = TITLES[runs[0]["parity"]["metric"]]
     print_table(f"{title} on {VALIDATION}, {metric} and losses in points", _columns(metric), map(_row, runs))

@@ -39,6 +39,13 @@ def matrix(
     limit: Annotated[int | None, typer.Option(help="At most so many images.")] = None,
     seconds: Annotated[float, typer.Option(help="How long to time each engine.")] = 3.0,
     out: Annotated[Path, typer.Option(help="Folder that receives everything.")] = Path("matrix"),
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Measure on every board of this Ray cluster: HOST:PORT, auto or local."),
+    ] = None,
+    board: Annotated[
+        list[str] | None, typer.Option(help="With --ray: only boards of these names (resources); repeatable.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Build, compare and time every combination; one that was stopped goes on where it was.
@@ -47,6 +54,7 @@ def matrix(
     """
     from edgeseg.benchmarks.matrix import MatrixRequest, run_matrix
     from edgeseg.benchmarks.report import write_report
+    from edgeseg.benchmarks.tables import write_tables
 
     request = MatrixRequest(
         models=tuple(model),
@@ -60,8 +68,14 @@ def matrix(
         seconds=seconds,
     )
     with progress() as bars:
-        runs = run_matrix(request, bars)
+        if ray is None:
+            runs = run_matrix(request, bars)
+        else:
+            from edgeseg.benchmarks.matrix_ray import run_on_boards
+
+            runs = run_on_boards(request, ray, board or (), bars)
     (out / "results.json").write_text(encoding.dumps(finite({"schema": 1, "runs": runs}), indent=2), encoding="utf-8")
+    write_tables(runs, out)
     write_report([run for run in runs if "error" not in run] or runs, [], out / "report.html")
     if json:
         print_json(runs=runs)
@@ -72,7 +86,7 @@ def matrix(
 
 
 def _row(run: dict[str, Any]) -> list[str]:
-    identity = [f"{run['model']} {run['variant']}".strip(), run["target"], run["precision"]]
+    identity = [f"{run.get('board', '')} {run['model']} {run['variant']}".strip(), run["target"], run["precision"]]
     if "error" in run:
         return [*identity, *["–"] * 7, run["error"]]
     found = run["parity"]

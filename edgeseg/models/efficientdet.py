@@ -67,6 +67,7 @@ def _variant(name: str, size: int, parameters: int, gmacs: float, published: str
         std=(128.0, 128.0, 128.0) if lite else std,
         published=f"COCO val {published} AP (google/automl)",
         anchors=anchors,
+        float_outputs=() if lite else ("box_deltas",),  # docs/int8.md
     )
 
 

@@ -7,15 +7,13 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
+from edgeseg.export.quantize._session import session_of
 from edgeseg.export.quantize.histogram import Histogram
 from edgeseg.export.quantize.plan import Plan
 
@@ -52,8 +50,7 @@ def calibrate(
     """
     plan = Plan(model)
     names = [str(v.name) for v in plan.points + plan.inner]
-    proto = _with_outputs(ir.to_proto(model), names)
-    session = _session(proto)
+    session = session_of(model, names)
     histograms = {name: Histogram() for name in names}
     images = hashlib.sha256()
     count = 0
@@ -74,15 +71,3 @@ def calibrate(
         "packages": f"onnxruntime {version('onnxruntime')}, numpy {version('numpy')}",
     }
     return Calibration(ranges, method, count, parts)
-
-
-def _with_outputs(proto: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
-    have = {o.name for o in proto.graph.output}
-    proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in have)
-    return proto
-
-
-def _session(proto: onnx.ModelProto) -> Any:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,12 +1,15 @@
 """Which tensors of a clean float graph carry an int8 scale, and which of them share one.
 
 A *point* is a tensor that a computation writes for others to read: the normalised frame, a convolution with
-its activation, a sum, a resized map. Data movement (slices, pooling, selection, interleaving) keeps its
-input's scale; where it joins tensors (Concat, Where) they share one. The integer arithmetic of pooling
-indices carries none.
+its activation, a sum, a resized map. A *layer* is that computation, called by its point's name. Data movement
+(slices, pooling, selection, interleaving) keeps its input's scale; where it joins tensors (Concat, Where) they share
+one, but for a tensor that other layers read too and whose range is much smaller: that keeps its own scale there, and
+is requantized on its way into the join. The integer arithmetic of pooling indices carries none.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
@@ -21,16 +24,24 @@ MOVES = (
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Resize", "Gather", "Split", "Expand",
 )  # fmt: skip
 INPUT = "frame_normalised"
+APART = 1.5  # ranges that differ by more than this do not share a scale where they need not
 
 
 class Plan:
     """``points``: tensors to quantize. ``root[name]``: the representative whose scale ``name`` carries.
-    ``inner``: tensors between a computation and its activation, which some targets need a range for."""
+    ``inner``: tensors between a computation and its activation, which some targets need a range for.
+    ``entries``: (join, input) where a tensor of its own scale is requantized to the join's.
 
-    def __init__(self, model: ir.Model) -> None:
+    ``ranges``: absolute maximum by point; without them every join is one scale. ``keep``: layers that stay in float.
+    A scale of which no layer in int8 writes or reads a tensor is not ``used``."""
+
+    def __init__(self, model: ir.Model, ranges: Mapping[str, float] | None = None, keep: Collection[str] = ()) -> None:
         self.points: list[ir.Value] = []
         self.inner: list[ir.Value] = []
         self.root: dict[str, str] = {}
+        self.entries: list[tuple[ir.Node, int]] = []
+        self._layer: dict[ir.Node, str] = {}
+        self._ranges, self._keep = ranges, frozenset(keep)
         before = True
         for node in model.graph:
             if before:  # normalisation of the frame stays in float
@@ -39,6 +50,16 @@ class Plan:
                     self._point(node.outputs[0])
                 continue
             self._visit(node)
+        if unknown := sorted(self._keep - set(self._layer.values())):
+            raise InputError(f"no layer '{unknown[0]}' to keep in float: layers are called by their output tensors")
+        self._used = self._find_used()
+
+    def layers(self) -> dict[str, list[ir.Node]]:
+        """The computations of each layer, in the graph's order."""
+        found: dict[str, list[ir.Node]] = {}
+        for node, name in self._layer.items():
+            found.setdefault(name, []).append(node)
+        return found
 
     def scale_of(self, value: ir.Value | None) -> str | None:
         """The name of the point whose scale ``value`` carries, or None where it carries none."""
@@ -49,6 +70,14 @@ class Plan:
             name = self.root[name]
         return name
 
+    def used(self, value: ir.Value | None) -> bool:
+        """Whether ``value`` carries a scale that a layer in int8 writes or reads."""
+        return self.scale_of(value) in self._used
+
+    def in_float(self, node: ir.Node) -> bool:
+        """Whether ``node`` is of a layer that is kept in float."""
+        return self._layer.get(node) in self._keep
+
     def group(self) -> dict[str, list[str]]:
         """Points by the representative of their scale."""
         groups: dict[str, list[str]] = {}
@@ -56,15 +85,26 @@ class Plan:
             groups.setdefault(str(self.scale_of(point)), []).append(str(point.name))
         return groups
 
+    def range_of(self, root: str) -> float:
+        """The absolute maximum of what shares the scale of ``root``."""
+        assert self._ranges is not None
+        return max(self._ranges[name] for name in self.group()[root])
+
     def _visit(self, node: ir.Node) -> None:
         output = node.outputs[0]
         if output.dtype != ir.DataType.FLOAT:
             return
         if node.op_type in COMPUTE or (node.op_type == "Resize" and attribute(node, "mode", "nearest") != "nearest"):
             user = sole_user(output)
-            self._inner(output) if user is not None and user.op_type in ACTIVATIONS else self._point(output)
+            if user is not None and user.op_type in ACTIVATIONS:
+                self.inner.append(output)
+                self._layer[node] = str(user.outputs[0].name)
+            else:
+                self._point(output)
+                self._layer[node] = str(output.name)
         elif node.op_type in ACTIVATIONS:
             self._point(output)
+            self._layer[node] = str(output.name)
         elif node.op_type in MOVES:
             self._move(node)
         else:
@@ -76,15 +116,34 @@ class Plan:
         self.points.append(value)
         self.root[str(value.name)] = str(value.name)
 
-    def _inner(self, value: ir.Value) -> None:
-        self.inner.append(value)
-
     def _move(self, node: ir.Node) -> None:
-        roots = [self.scale_of(v) for v in node.inputs if v is not None and array(v) is None]
-        carried = [r for r in roots if r is not None]
-        if not carried:
+        read = [(i, v) for i, v in enumerate(node.inputs) if array(v) is None and self.scale_of(v) is not None]
+        if not read:
             return
-        for other in carried[1:]:
-            self.root[other] = carried[0]
+        widest = self._widest([str(self.scale_of(v)) for _, v in read])
+        for i, value in read:
+            root = str(self.scale_of(value))
+            if root != widest and self._stays_apart(value, root, widest):
+                self.entries.append((node, i))
+            else:
+                self.root[root] = widest
         for output in node.outputs:
-            self.root[str(output.name)] = carried[0]
+            self.root[str(output.name)] = widest
+
+    def _widest(self, roots: list[str]) -> str:
+        return roots[0] if self._ranges is None else max(roots, key=self.range_of)
+
+    def _stays_apart(self, value: ir.Value | None, root: str, widest: str) -> bool:
+        if self._ranges is None or self.range_of(root) * APART > self.range_of(widest):
+            return False
+        while value is not None and value.name != root and sole_user(value) is not None:
+            producer = value.producer()
+            value = producer.inputs[0] if producer is not None and producer.op_type in MOVES else None
+        return value is not None and sole_user(value) is None
+
+    def _find_used(self) -> set[str]:
+        used: set[str] = set()
+        for node in self._layer:
+            if not self.in_float(node):
+                used |= {str(self.scale_of(v)) for v in (*node.inputs, *node.outputs) if self.scale_of(v) is not None}
+        return used

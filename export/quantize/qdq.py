@@ -2,13 +2,14 @@
 
 int8 throughout, zero points 0, weights per output channel, biases in float; a pair behind every point, and
 one before every computation whose input was only moved since its last pair (the same scale, so it changes
-nothing, but engines look for it there). The ranges go along in the model's metadata under ``RANGES``.
+nothing, but engines look for it there). In the model's metadata go along the ranges, under ``RANGES``, and the outputs
+of the computations that stay in float on request, under ``KEPT``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,29 @@ from edgeseg.export.quantize.histogram import LEVELS
 from edgeseg.export.quantize.plan import COMPUTE, WEIGHTED, Plan
 
 RANGES = "edgeseg.ranges"
+KEPT = "edgeseg.kept"
 
 
-def quantize(model: ir.Model, calibration: Calibration, weight_levels: int = LEVELS) -> ir.Model:
+def quantize(
+    model: ir.Model, calibration: Calibration, weight_levels: int = LEVELS, keep: Collection[str] = ()
+) -> ir.Model:
     """A Q/DQ copy of the clean float ``model``. Weights take ``-weight_levels … weight_levels``: 127, or 64
-    for CPUs whose int8 kernels saturate on more."""
+    for CPUs whose int8 kernels saturate on more. ``keep`` are layers that stay in float, by their output tensors.
+
+    Raises:
+        InputError: a layer to keep that is none, or an operator without a quantization rule.
+    """
     model = model.clone()
-    plan = Plan(model)
+    plan = Plan(model, calibration.ranges, keep)
     r = Rewriter(model)
-    scales = _scales(plan, calibration)
+    scales = {root: (plan.range_of(root) or 1.0) / LEVELS for root in plan.group()}  # zeros take any scale
     computations = [n for n in model.graph if n.op_type in COMPUTE and _quantized_inputs(plan, n)]
+    entries = [(node, i, str(plan.scale_of(node.outputs[0]))) for node, i in plan.entries]
+    used = [plan.used(node.outputs[0]) for node, _ in plan.entries]
     pairs: dict[str, ir.Value] = {}
     for point in plan.points:
+        if not plan.used(point):
+            continue
         uses = list(point.uses())
         pairs[str(point.name)] = _pair(r, point, scales[str(plan.scale_of(point))])
         _redirect(model, point, uses, pairs[str(point.name)])
@@ -46,18 +58,20 @@ def quantize(model: ir.Model, calibration: Calibration, weight_levels: int = LEV
             node.replace_input_with(i, pairs[key])
         if node.op_type in WEIGHTED:
             _weights(r, node, weight_levels)
+    for (node, i, root), is_used in zip(entries, used, strict=True):
+        value = node.inputs[i]
+        assert value is not None
+        if is_used:
+            node.replace_input_with(i, _pair(r, value, scales[root]))
     model.metadata_props[RANGES] = json.dumps(calibration.ranges, sort_keys=True)
+    model.metadata_props[KEPT] = json.dumps([str(n.outputs[0].name) for n in model.graph if plan.in_float(n)])
     r.finish()
     return model
 
 
-def _scales(plan: Plan, calibration: Calibration) -> dict[str, float]:
-    largest = {root: max(calibration.ranges[n] for n in names) for root, names in plan.group().items()}
-    return {root: (amax or 1.0) / LEVELS for root, amax in largest.items()}  # a tensor of zeros takes any scale
-
-
 def _quantized_inputs(plan: Plan, node: ir.Node) -> list[int]:
-    return [i for i, v in enumerate(node.inputs) if plan.scale_of(v) is not None]
+    """None of a layer that is kept in float."""
+    return [] if plan.in_float(node) else [i for i, v in enumerate(node.inputs) if plan.scale_of(v) is not None]
 
 
 def _pair(r: Rewriter, value: ir.Value, scale: float) -> ir.Value:

@@ -24,7 +24,7 @@ from edgeseg.export.tflite_writer import (
     slices,
 )
 from edgeseg.export.tflite_writer.graph import Graph
-from edgeseg.export.tflite_writer.scales import Scales
+from edgeseg.export.tflite_writer.scales import Scales, in_float
 
 MODULES: tuple[ModuleType, ...] = (conv, matmul, activation, elementwise, pool, movement, slices, resize, logic, ends)
 
@@ -42,7 +42,8 @@ def write(model: ir.Model, half: bool = False) -> bytes:
         ends.place_input(g, value)
     for node in model.graph:
         if node not in g.done:
-            _lowering(node)(g, node)
+            with g.as_real(node.inputs if in_float(node) else ()):
+                _lowering(node)(g, node)
     return g.file.finish(g.inputs, {str(v.name): ends.output(g, v) for v in model.graph.outputs})
 
 

@@ -6,7 +6,8 @@ dimensions are stored in, so that a Transpose is only noted and no operator move
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,6 +81,16 @@ class Graph:
             return self.file.constant(values)
         stored = self.file.constant(values.astype(np.float16))
         return self.op("DEQUANTIZE", [stored], values.shape, schema.DequantizeOptionsT(), dtype="float32")
+
+    @contextmanager
+    def as_real(self, values: Sequence[ir.Value | None]) -> Iterator[None]:
+        """Within, those of ``values`` that stand in int8 are read as float32."""
+        held = {v: self.values[v] for v in values if v in self.values and self.values[v].tensor.dtype == "int8"}
+        self.values.update({v: replace(p, tensor=self.real(p.tensor)) for v, p in held.items()})
+        try:
+            yield
+        finally:
+            self.values.update(held)
 
     def place(self, value: ir.Value, tensor: Tensor, layout: Layout = NHWC, negated: bool = False) -> None:
         """Record what ``value`` became."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, attribute, floats, sole_user
+from edgeseg.export.quantize.plan import ACTIVATIONS, COMPUTE, WEIGHTED
 from edgeseg.export.quantize.qdq import RANGES
 from edgeseg.export.tflite_writer.flatbuffer import Quantization
 
@@ -71,6 +72,23 @@ class Scales:
         """What just holds the calibrated range, or None where ``value`` was not calibrated."""
         amax = self._ranges.get(str(value.name))
         return None if amax is None else Quantization.of((amax or 1.0) / LEVELS)  # zeros take any scale
+
+
+def in_float(node: ir.Node) -> bool:
+    """Whether a computation of a Q/DQ graph is one that was kept in float: it has float weights, or no pair behind."""
+    if node.op_type not in (*COMPUTE, *ACTIVATIONS):
+        return False
+    constant = node.op_type in WEIGHTED and array(node.inputs[1]) is not None
+    return constant or not _paired(node.outputs[0])
+
+
+def _paired(value: ir.Value) -> bool:
+    """Whether ``value`` goes to a QuantizeLinear, itself or after an activation or being moved about."""
+    users = [use.node for use in value.uses()]
+    return any(
+        node.op_type == "QuantizeLinear" or (node.op_type in (*MOVES, *ACTIVATIONS) and _paired(node.outputs[0]))
+        for node in users
+    )
 
 
 def step(node: ir.Node) -> Quantization:

@@ -20,7 +20,7 @@ FRAMES, WARM_UP = 40, 4
 
 
 def bare(engine: Any, frame: Any) -> Callable[[], Any]:
-    runtime = engine._life._session.runtime
+    runtime = engine._life.runtime
     target, batch = engine.manifest.target, frame[None]
     if target == "openvino":
         request = runtime._model.create_infer_request()
