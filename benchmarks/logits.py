@@ -33,7 +33,8 @@ def sqnr(artifact: str | Path, dataset: Dataset, frames: int = 2) -> float:
     manifest = opened.manifest
     graph = opened.path.resolve().parent / "onnx" / f"{manifest.onnx_sha256}.onnx"
     laid_open = TASKS[manifest.model.task](manifest, network_of(manifest))
-    described = replace(manifest, outputs=tuple(TensorSpec(name, (1,), "float32") for name in laid_open.names))
+    said = zip(laid_open.names, laid_open.reference(laid_open.fit(dataset[0].frame)), strict=True)
+    described = replace(manifest, outputs=tuple(TensorSpec(name, (1, *v.shape), "float32") for name, v in said))
     with tempfile.TemporaryDirectory() as folder:
         laid_open.twin(graph, manifest.target, manifest.precision, Path(folder))
         engine = importlib.import_module(f"edgeseg.runtimes.{manifest.target}").Runtime(Path(folder), described, None)
