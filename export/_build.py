@@ -35,7 +35,7 @@ from edgeseg.selfcheck import selfcheck
 from edgeseg.spec import OUTPUTS, PRECISIONS, ClassSpec, TensorSpec
 
 ONNX_FOLDER = "onnx"
-Quantized = tuple[ir.Model, Tensors, dict[str, float]]  # the graph, its golden outputs, their dB against float
+Quantized = tuple[ir.Model, Tensors, dict[str, Any]]  # the graph, its golden outputs, the manifest's part on it
 BALANCE = 16  # frames that tell the channels' ranges
 
 
@@ -92,7 +92,6 @@ class _Build:
             )
         self.task, self.preprocess = TASKS[self.network.spec.task], v.preprocess(self.size)
         self.entry = self.network.entry(self.size)
-        self.kept: list[str] = []
         self.classes, self.ignore_index = _classes(request, self.network.classes, self.dataset)
 
     def _load_targets(self) -> list[tuple[str, str, _targets.Target]]:
@@ -113,8 +112,7 @@ class _Build:
                     levels = target.weight_levels()
                     if levels not in quantized:
                         quantized[levels] = self._quantize(balanced, calibration, levels, golden)
-                    model, expected, noise = quantized[levels]
-                    entry = _calibration_entry(calibration, levels, noise, self.kept)
+                    model, expected, entry = quantized[levels]
                 yield self._artifact(name, precision, target, model, expected, entry)
 
     def _graph(self) -> ir.Model:
@@ -125,11 +123,11 @@ class _Build:
         return graph
 
     def _quantize(self, graph: ir.Model, calibration: Calibration, levels: int, golden: NDArray[np.uint8]) -> Quantized:
-        self.kept = layers_of(graph, self.network.variant.float_outputs)
-        model = quantize(graph, calibration, levels, self.kept)
+        kept = layers_of(graph, self.network.variant.float_outputs)
+        model = quantize(graph, calibration, levels, kept)
         exact, rounded = (run_exactly(m, golden[None]) for m in (graph, model))
         noise = {name: sqnr_db(exact[name], v) for name, v in rounded.items() if v.dtype == np.float32}
-        return model, {"frame": golden[None], **rounded}, noise
+        return model, {"frame": golden[None], **rounded}, _calibration_entry(calibration, levels, noise, kept)
 
     def _golden_frame(self) -> NDArray[np.uint8]:
         dataset = self.dataset or open_dataset(f"streets:1@{_by(self.frame)}")

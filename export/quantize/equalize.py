@@ -84,7 +84,7 @@ class _Channels:
     def factors(self, ranges: Ranges, share: float) -> NDArray[np.float32]:
         """The factor of each class: as far as every tensor it stands in allows without a larger range."""
         free = np.full(len(self._parent), np.inf, np.float32)
-        for value, _ in self._classes.items():
+        for value in self._classes:
             seen = ranges.get(str(value.name))
             if seen is not None and seen.max() > 0:
                 room = seen.max() / np.maximum(seen, seen.max() / MOST ** (1 / share))

@@ -42,6 +42,7 @@ class Plan:
         self.entries: list[tuple[ir.Node, int]] = []
         self._layer: dict[ir.Node, str] = {}
         self._ranges, self._keep = ranges, frozenset(keep)
+        self._span: dict[str, float] = {}  # by representative: the largest range of what shares its scale
         before = True
         for node in model.graph:
             if before:  # normalisation of the frame stays in float
@@ -86,9 +87,8 @@ class Plan:
         return groups
 
     def range_of(self, root: str) -> float:
-        """The absolute maximum of what shares the scale of ``root``."""
-        assert self._ranges is not None
-        return max(self._ranges[name] for name in self.group()[root])
+        """The absolute maximum of what shares the scale of ``root``; for a plan with ranges."""
+        return self._span[root]
 
     def _visit(self, node: ir.Node) -> None:
         output = node.outputs[0]
@@ -113,8 +113,11 @@ class Plan:
             )
 
     def _point(self, value: ir.Value) -> None:
+        name = str(value.name)
         self.points.append(value)
-        self.root[str(value.name)] = str(value.name)
+        self.root[name] = name
+        if self._ranges is not None:
+            self._span[name] = self._ranges[name]
 
     def _move(self, node: ir.Node) -> None:
         read = [(i, v) for i, v in enumerate(node.inputs) if array(v) is None and self.scale_of(v) is not None]

@@ -39,8 +39,7 @@ def quantize(
     r = Rewriter(model)
     scales = {root: (plan.range_of(root) or 1.0) / LEVELS for root in plan.group()}  # zeros take any scale
     computations = [n for n in model.graph if n.op_type in COMPUTE and _quantized_inputs(plan, n)]
-    entries = [(node, i, str(plan.scale_of(node.outputs[0]))) for node, i in plan.entries]
-    used = [plan.used(node.outputs[0]) for node, _ in plan.entries]
+    entries = [(n, i, str(plan.scale_of(n.outputs[0]))) for n, i in plan.entries if plan.used(n.outputs[0])]
     pairs: dict[str, ir.Value] = {}
     for point in plan.points:
         if not plan.used(point):
@@ -58,11 +57,10 @@ def quantize(
             node.replace_input_with(i, pairs[key])
         if node.op_type in WEIGHTED:
             _weights(r, node, weight_levels)
-    for (node, i, root), is_used in zip(entries, used, strict=True):
+    for node, i, root in entries:
         value = node.inputs[i]
         assert value is not None
-        if is_used:
-            node.replace_input_with(i, _pair(r, value, scales[root]))
+        node.replace_input_with(i, _pair(r, value, scales[root]))
     model.metadata_props[RANGES] = json.dumps(calibration.ranges, sort_keys=True)
     model.metadata_props[KEPT] = json.dumps([str(n.outputs[0].name) for n in model.graph if plan.in_float(n)])
     r.finish()
