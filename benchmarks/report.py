@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from edgeseg import __version__
+from edgeseg.artifact import write_whole
 from edgeseg.benchmarks.report_page import details, images, plot, summary, table, times
 from edgeseg.benchmarks.report_page.images import Overlay
 from edgeseg.benchmarks.report_page.text import Run, count, dig, escape, figure, metric, name
@@ -38,16 +37,7 @@ def write_report(runs: Sequence[Run], overlays: Sequence[Overlay], out: str | Pa
     """
     if not runs:
         raise InputError("a report needs at least one run")
-    path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(page(runs, overlays))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_whole(Path(out), page(runs, overlays))
 
 
 def page(runs: Sequence[Run], overlays: Sequence[Overlay]) -> str:

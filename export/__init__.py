@@ -8,9 +8,9 @@ if __name__ != "edgeseg.export":
     raise ImportError("the import name is edgeseg.export")
 
 if TYPE_CHECKING:
-    from edgeseg.export._build import BuildRequest, build
+    from edgeseg.export._build import BuildRequest, build, layer_noise
 
-__all__ = ["BuildRequest", "build"]
+__all__ = ["BuildRequest", "build", "layer_noise"]
 
 
 def __getattr__(name: str) -> Any:

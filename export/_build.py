@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,18 @@ from edgeseg.datasets import Dataset, open_dataset
 from edgeseg.errors import InputError
 from edgeseg.export import _targets
 from edgeseg.export._exact import run_exactly
+from edgeseg.export._score import points
 from edgeseg.export._tasks import TASKS, Tensors
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, simplify, unpool
+from edgeseg.export.quantize import budget
+from edgeseg.export.quantize.bias import Mean, input_means
 from edgeseg.export.quantize.calibrate import Calibration, calibrate
 from edgeseg.export.quantize.equalize import channel_ranges, equalize
 from edgeseg.export.quantize.heads import layers_of
+from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import quantize
+from edgeseg.export.quantize.sensitivity import Layer, sensitivity
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import sqnr_db
 from edgeseg.progress import Progress, Silent
@@ -36,14 +42,16 @@ from edgeseg.spec import OUTPUTS, PRECISIONS, ClassSpec, TensorSpec
 
 ONNX_FOLDER = "onnx"
 Quantized = tuple[ir.Model, Tensors, dict[str, Any]]  # the graph, its golden outputs, the manifest's part on it
-BALANCE = 16  # frames that tell the channels' ranges
+BALANCE = 16  # frames that tell the channels' ranges and means
+TELLING = 4  # frames that tell the layers' noise
 
 
 @dataclass(frozen=True)
 class BuildRequest:
     """What to build. ``size`` is the network's input, ``frame`` the camera's (height, width); each defaults to
     the other, both to the variant's. ``classes`` is a number or the classes themselves; by default the
-    checkpoint's number, named by ``data`` where it fits."""
+    checkpoint's number, named by ``data`` where it fits. ``max_drop`` is how many points of mIoU or AP int8 may lose on
+    the images of ``labels``, by default those of ``data``."""
 
     model: str
     weights: str | Path | None = None
@@ -56,6 +64,8 @@ class BuildRequest:
     output: str = "labels"
     data: str | None = None
     calib_images: int = 64
+    max_drop: float | None = None
+    labels: str | None = None
     out: Path = field(default_factory=lambda: Path("build"))
 
 
@@ -71,6 +81,31 @@ def build(request: BuildRequest, progress: Progress | None = None) -> list[Path]
         CheckFailed: a compiled engine does not give the golden outputs.
     """
     return list(_Build(request, progress or Silent()).run())
+
+
+def layer_noise(request: BuildRequest, progress: Progress | None = None) -> list[Layer]:
+    """What each layer of the network costs in int8, in the graph's order; nothing is written.
+
+    Raises:
+        InputError: a wrong part of the request, named.
+    """
+    work = _Build(replace(request, precisions=("int8",)), progress or Silent())
+    with work.progress.task("capture and rewrite"):
+        graph = work._graph()
+    return work.sensitivity(work._calibrated(graph), work._least_levels())
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """``graph``: the float graph with balanced channels. ``floats``: layers that int8 leaves in float, and why."""
+
+    graph: ir.Model
+    calibration: Calibration
+    means: dict[str, Mean]
+    floats: dict[str, str]
+
+    def quantized(self, levels: int, keep: Collection[str]) -> ir.Model:
+        return quantize(self.graph, self.calibration, levels, keep, self.means)
 
 
 class _Build:
@@ -102,16 +137,16 @@ class _Build:
             graph = self._graph()
         golden = self._golden_frame()
         exact = {"frame": golden[None], **self.task.answers(self.network, self.preprocess, golden)}
-        balanced, calibration = self._calibrated(graph) if "int8" in self.request.precisions else (graph, None)
+        calibrated = self._within_budget(self._calibrated(graph)) if "int8" in self.request.precisions else None
         quantized: dict[int, Quantized] = {}
         for name, precision, target in self.targets:
             with self.progress.task(f"compile {name} {precision}"):
                 model, expected, entry = graph, exact, None
                 if precision == "int8":
-                    assert calibration is not None
+                    assert calibrated is not None
                     levels = target.weight_levels()
                     if levels not in quantized:
-                        quantized[levels] = self._quantize(balanced, calibration, levels, golden)
+                        quantized[levels] = self._quantize(graph, calibrated, levels, golden)
                     model, expected, entry = quantized[levels]
                 yield self._artifact(name, precision, target, model, expected, entry)
 
@@ -122,24 +157,70 @@ class _Build:
         self.task.ends(graph, self.preprocess, self.frame, self.request.output)
         return graph
 
-    def _quantize(self, graph: ir.Model, calibration: Calibration, levels: int, golden: NDArray[np.uint8]) -> Quantized:
-        kept = layers_of(graph, self.network.variant.float_outputs)
-        model = quantize(graph, calibration, levels, kept)
+    def _quantize(self, graph: ir.Model, found: Calibrated, levels: int, golden: NDArray[np.uint8]) -> Quantized:
+        model = found.quantized(levels, found.floats)
         exact, rounded = (run_exactly(m, golden[None]) for m in (graph, model))
         noise = {name: sqnr_db(exact[name], v) for name, v in rounded.items() if v.dtype == np.float32}
-        return model, {"frame": golden[None], **rounded}, _calibration_entry(calibration, levels, noise, kept)
+        entry = _calibration_entry(found, levels, noise)
+        if self.request.max_drop is not None:
+            entry["max_drop"] = {"points": self.request.max_drop, "labels": self.request.labels or self.request.data}
+        return model, {"frame": golden[None], **rounded}, entry
 
     def _golden_frame(self) -> NDArray[np.uint8]:
         dataset = self.dataset or open_dataset(f"streets:1@{_by(self.frame)}")
         return self.task.fit(dataset[0].frame, self.frame, self.preprocess)
 
-    def _calibrated(self, graph: ir.Model) -> tuple[ir.Model, Calibration]:
-        """The graph with balanced channels, and the ranges of its tensors."""
+    def _calibrated(self, graph: ir.Model) -> Calibrated:
         count = min(self.request.calib_images, self._images())
-        with self.progress.task("balance channels", min(count, BALANCE)) as done:
-            graph = equalize(graph, channel_ranges(graph, self._frames(min(count, BALANCE)), done))
+        few = min(count, BALANCE)
+        with self.progress.task("balance channels", few) as done:
+            graph = equalize(graph, channel_ranges(graph, self._frames(few), done))
         with self.progress.task("calibrate", count) as done:
-            return graph, calibrate(graph, self._frames(count), done=done)
+            calibration = calibrate(graph, self._frames(count), done=done)
+        with self.progress.task("correct biases", few) as done:
+            means = input_means(graph, calibration.ranges, self._frames(few), done)
+        outputs = self.network.variant.float_outputs
+        floats = dict.fromkeys(layers_of(graph, outputs), f"serves {' and '.join(outputs)} alone")
+        return Calibrated(graph, calibration, means, floats)
+
+    def _within_budget(self, found: Calibrated) -> Calibrated:
+        """With so many more layers in float that the budget holds."""
+        allowed = self.request.max_drop
+        if allowed is None:
+            return found
+        data = open_dataset(self.request.labels) if self.request.labels else self.dataset
+        assert data is not None
+        levels = self._least_levels()
+        reference = self._points("float", found.graph, data)
+        if np.isnan(reference):
+            raise InputError("--max-drop needs images with labels: give --labels KIND:PATH[:SPLIT]")
+
+        def drop(keep: Sequence[str]) -> float:
+            model = found.quantized(levels, {*found.floats, *keep})
+            return reference - self._points(f"int8, {len(keep)} layers in float", model, data)
+
+        def chosen() -> list[Layer]:
+            return [layer for layer in self.sensitivity(found, levels) if layer.name not in found.floats]
+
+        keep, lost = budget.within(allowed, chosen, drop)
+        why = f"--max-drop {allowed:g}: {lost:.2f} points lost on {len(data)} images with it"
+        return replace(found, floats={**found.floats, **dict.fromkeys(keep, why)})
+
+    def _least_levels(self) -> int:
+        return min(target.weight_levels() for _, precision, target in self.targets if precision == "int8")
+
+    def sensitivity(self, found: Calibrated, levels: int) -> list[Layer]:
+        """What each layer costs in int8, in the graph's order."""
+        few = list(self._frames(min(TELLING, self._images())))
+        total = len(Plan(found.graph).layers())
+        with self.progress.task("noise of each layer", total) as done:
+            return sensitivity(found.graph, partial(found.quantized, levels), few, done)
+
+    def _points(self, what: str, model: ir.Model, data: Dataset) -> float:
+        classes = len(self.classes)
+        score = self.task.score(self.network.variant, self.preprocess, self.frame, classes, data.ignore_index)
+        with self.progress.task(f"metric of {what}", len(data)) as done:
+            return points(model, data, score, done)
 
     def _images(self) -> int:
         assert self.dataset is not None
@@ -220,6 +301,10 @@ def _validate(request: BuildRequest) -> None:
                 raise InputError(f"unknown {what} '{value}': use one of {', '.join(known)}")
     if "int8" in request.precisions and not request.data:
         raise InputError("int8 needs images to calibrate on: give --data KIND:PATH[:SPLIT]")
+    if request.max_drop is not None and not (request.max_drop >= 0 and "int8" in request.precisions):
+        raise InputError("--max-drop is how many points int8 may lose, 0 or more: give --precision int8 with it")
+    if request.labels and request.max_drop is None:
+        raise InputError("--labels are what --max-drop is held on: give both")
     if request.calib_images < 1:
         raise InputError(f"--calib-images must be at least 1, not {request.calib_images}")
 
@@ -234,17 +319,15 @@ def _classes(request: BuildRequest, count: int, dataset: Dataset | None) -> tupl
     return tuple(ClassSpec(f"class {i}", (r, g, b)) for i, (r, g, b) in enumerate(colors)), None
 
 
-def _calibration_entry(
-    calibration: Calibration, levels: int, noise: dict[str, float], kept: list[str]
-) -> dict[str, Any]:
-    """``noise``: by output, the dB of the quantized graph against the float one on the golden frame. ``kept``: the
-    layers that stay in float."""
+def _calibration_entry(found: Calibrated, levels: int, noise: dict[str, float]) -> dict[str, Any]:
+    """``noise``: by output, the dB of the quantized graph against the float one on the golden frame."""
+    calibration = found.calibration
     return {
         "digest": calibration.digest,
         "method": calibration.method,
         "images": calibration.images,
         "weight_levels": levels,
-        "float_layers": kept,
+        "float_layers": found.floats,
         "noise_db": {name: round(db, 2) for name, db in noise.items()},
         "parts": calibration.parts,
     }

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeseg.boxes import Decoder, clear_of_cut
+from edgeseg.export._score import BoxScore, LabelScore, Score
 from edgeseg.export.passes import frame_io, suppress
 from edgeseg.images import letterbox_frame, resize_frame
 from edgeseg.models import Network
@@ -37,6 +38,11 @@ class Task(Protocol):
     def detection(self, variant: Variant) -> Detection | None:
         """The manifest's part on boxes, where the runtime makes them."""
 
+    def score(
+        self, variant: Variant, preprocess: Preprocess, frame: tuple[int, int], classes: int, ignore_index: int | None
+    ) -> Score:
+        """The metric of the task, over no frame yet."""
+
     def suppressed(
         self, graph: ir.Model, expected: Tensors, how: Detection, preprocess: Preprocess, output: str
     ) -> tuple[ir.Model, Tensors, Detection]:
@@ -60,6 +66,11 @@ class Semantic:
     def detection(self, variant: Variant) -> Detection | None:
         return None
 
+    def score(
+        self, variant: Variant, preprocess: Preprocess, frame: tuple[int, int], classes: int, ignore_index: int | None
+    ) -> Score:
+        return LabelScore(frame, classes, ignore_index)
+
     def suppressed(
         self, graph: ir.Model, expected: Tensors, how: Detection, preprocess: Preprocess, output: str
     ) -> tuple[ir.Model, Tensors, Detection]:
@@ -82,9 +93,14 @@ class Boxes:
     def fit(self, image: Frame, frame: tuple[int, int], preprocess: Preprocess) -> Frame:
         return letterbox_frame(image, frame, preprocess.mean)[0]
 
-    def detection(self, variant: Variant) -> Detection | None:
+    def detection(self, variant: Variant) -> Detection:
         assert variant.anchors is not None
         return Detection(variant.anchors)
+
+    def score(
+        self, variant: Variant, preprocess: Preprocess, frame: tuple[int, int], classes: int, ignore_index: int | None
+    ) -> Score:
+        return BoxScore(frame, classes, self.detection(variant), preprocess)
 
     def suppressed(
         self, graph: ir.Model, expected: Tensors, how: Detection, preprocess: Preprocess, output: str

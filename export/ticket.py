@@ -18,9 +18,8 @@ from edgeseg.artifact import whole_folder
 from edgeseg.boards import Board, JetPack
 from edgeseg.errors import InputError
 from edgeseg.export import _memory, _targets, calibration_cache, preflight, tensorrt_graph, trtexec
-from edgeseg.export._build import ONNX_FOLDER, BuildRequest, _Build, _keep_onnx, _write
+from edgeseg.export._build import ONNX_FOLDER, BuildRequest, Calibrated, _Build, _keep_onnx, _write
 from edgeseg.export._tasks import Tensors
-from edgeseg.export.quantize.calibrate import Calibration
 from edgeseg.export.tensorrt import FLOAT_MARK
 from edgeseg.progress import Progress, Silent
 from edgeseg.spec import PRECISIONS
@@ -98,9 +97,10 @@ class _Tickets(_Build):
         form = cast(_targets.Target, _Form())
         return [(TARGET, precision, form) for precision in self.request.precisions]
 
-    def _calibrated(self, graph: ir.Model) -> tuple[ir.Model, Calibration]:
-        self.float_graph, calibration = super()._calibrated(graph)
-        return self.float_graph, calibration
+    def _calibrated(self, graph: ir.Model) -> Calibrated:
+        found = super()._calibrated(graph)
+        self.float_graph = found.graph
+        return found
 
     def _artifact(
         self, name: str, precision: str, target: _targets.Target, model: ir.Model,

@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 from edgeseg import __version__
-from edgeseg.cli import bench, build, check, compare, demo, doctor, finish, matrix, models, run, train, verify
+from edgeseg.cli import (
+    bench,
+    build,
+    check,
+    compare,
+    demo,
+    doctor,
+    finish,
+    matrix,
+    models,
+    run,
+    sensitivity,
+    train,
+    verify,
+)
 from edgeseg.cli._errors import explain
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -27,6 +41,7 @@ app.command("build")(build.build)
 app.command("check")(check.check)
 app.command("bench")(bench.bench)
 app.command("compare")(compare.compare)
+app.command("sensitivity")(sensitivity.sensitivity)
 app.command("matrix")(matrix.matrix)
 app.command("run")(run.run)
 app.command("train")(train.train)

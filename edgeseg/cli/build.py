@@ -33,6 +33,13 @@ def build(
     output: Annotated[str, typer.Option(help="labels, logits or both.")] = "labels",
     data: Annotated[str | None, typer.Option(metavar="SPEC", help="Images for int8: KIND:PATH[:SPLIT].")] = None,
     calib_images: Annotated[int, typer.Option(help="How many of them to calibrate on.")] = 64,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", help="Of mIoU or AP that int8 may lose: layers stay in float until it holds."),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Images with labels for --max-drop; those of --data by default.")
+    ] = None,
     board: Annotated[
         str | None,
         typer.Option("--for", metavar="BOARD", help="A Jetson: a ticket that `edgeseg finish` builds there."),
@@ -67,6 +74,8 @@ def build(
         output=output,
         data=data,
         calib_images=calib_images,
+        max_drop=max_drop,
+        labels=labels,
         out=out,
     )
     with progress() as bars:

@@ -9,7 +9,7 @@ of the computations that stay in float on request, under ``KEPT``.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeseg.export.passes._rewrite import Rewriter, array, attribute
+from edgeseg.export.quantize.bias import Mean, is_convolution, shift
 from edgeseg.export.quantize.calibrate import Calibration
 from edgeseg.export.quantize.histogram import LEVELS
 from edgeseg.export.quantize.plan import COMPUTE, WEIGHTED, Plan
@@ -26,10 +27,15 @@ KEPT = "edgeseg.kept"
 
 
 def quantize(
-    model: ir.Model, calibration: Calibration, weight_levels: int = LEVELS, keep: Collection[str] = ()
+    model: ir.Model,
+    calibration: Calibration,
+    weight_levels: int = LEVELS,
+    keep: Collection[str] = (),
+    means: Mapping[str, Mean] | None = None,
 ) -> ir.Model:
     """A Q/DQ copy of the clean float ``model``. Weights take ``-weight_levels … weight_levels``: 127, or 64
     for CPUs whose int8 kernels saturate on more. ``keep`` are layers that stay in float, by their output tensors.
+    ``means``, as ``input_means`` gives them, correct the biases of what reads those tensors.
 
     Raises:
         InputError: a layer to keep that is none, or an operator without a quantization rule.
@@ -38,6 +44,7 @@ def quantize(
     plan = Plan(model, calibration.ranges, keep)
     r = Rewriter(model)
     scales = {root: (plan.range_of(root) or 1.0) / LEVELS for root in plan.group()}  # zeros take any scale
+    read = {node: str(node.inputs[0].name) for node in model.graph if is_convolution(node)}  # type: ignore[union-attr]
     computations = [n for n in model.graph if n.op_type in COMPUTE and _quantized_inputs(plan, n)]
     entries = [(n, i, str(plan.scale_of(n.outputs[0]))) for n, i in plan.entries if plan.used(n.outputs[0])]
     pairs: dict[str, ir.Value] = {}
@@ -56,7 +63,7 @@ def quantize(
                 pairs[key] = _pair(r, moved, scales[str(plan.scale_of(moved))])
             node.replace_input_with(i, pairs[key])
         if node.op_type in WEIGHTED:
-            _weights(r, node, weight_levels)
+            _weights(r, node, weight_levels, (means or {}).get(read.get(node, "")))
     for node, i, root in entries:
         value = node.inputs[i]
         assert value is not None
@@ -91,7 +98,7 @@ def _redirect(model: ir.Model, value: ir.Value, uses: Sequence[Any], pair: ir.Va
             model.graph.outputs[i] = pair
 
 
-def _weights(r: Rewriter, node: ir.Node, levels: int) -> None:
+def _weights(r: Rewriter, node: ir.Node, levels: int, mean: Mean | None) -> None:
     weight = node.inputs[1]
     values = array(weight)
     if values is None or weight is None:
@@ -104,6 +111,15 @@ def _weights(r: Rewriter, node: ir.Node, levels: int) -> None:
     inputs = [r.const(steps, f"{weight.name}_int8"), r.const(scale, f"{weight.name}_scale")]
     inputs.append(r.const(np.zeros(len(scale), np.int8), f"{weight.name}_zero"))
     node.replace_input_with(1, r.op("DequantizeLinear", inputs, f"{weight.name}_dq", axis=axis))
+    if mean is not None:
+        _add_bias(r, node, shift(node, values, steps * along, mean))
+
+
+def _add_bias(r: Rewriter, node: ir.Node, more: NDArray[np.float32]) -> None:
+    bias = array(node.inputs[2]) if len(node.inputs) > 2 else None
+    node.resize_inputs(3)
+    total = more if bias is None else bias + more
+    node.replace_input_with(2, r.const(total.astype(np.float32), f"{node.outputs[0].name}_bias"))
 
 
 def _channel_axis(node: ir.Node, values: NDArray[np.float32]) -> int:

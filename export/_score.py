@@ -1,0 +1,87 @@
+"""The task's own metric of a graph on labelled images, in plain float arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeseg.average_precision import Truth, average_precision
+from edgeseg.boxes import Decoder, Detections
+from edgeseg.datasets import Dataset, Sample
+from edgeseg.export._exact import Exact
+from edgeseg.images import letterbox_frame, resize_frame, resize_labels
+from edgeseg.metrics import confusion, miou
+from edgeseg.spec import Detection, Preprocess
+
+Frame = NDArray[np.uint8]
+Answers = dict[str, NDArray[Any]]
+
+
+class Score(Protocol):
+    """Counts frames. ``outputs`` are the graph's, with the batch axis."""
+
+    def fit(self, sample: Sample) -> Frame:
+        """The sample's image as a frame."""
+
+    def add(self, sample: Sample, outputs: Answers) -> None: ...
+
+    def points(self) -> float:
+        """mIoU or AP, 0 to 100; NaN where no frame has labels."""
+
+
+def points(model: ir.Model, dataset: Dataset, score: Score, done: Callable[[], None] = lambda: None) -> float:
+    """What ``model`` reaches on all of ``dataset``; ``done`` is called after each image."""
+    exact = Exact(model)
+    for i in range(len(dataset)):
+        sample = dataset[i]
+        score.add(sample, exact.run(score.fit(sample)[None]))
+        done()
+    return score.points()
+
+
+class LabelScore:
+    """Mean intersection over union of labels at ``frame``'s size (height, width)."""
+
+    def __init__(self, frame: tuple[int, int], classes: int, ignore_index: int | None) -> None:
+        self._frame, self._classes, self._ignore_index = frame, classes, ignore_index
+        self._counts = np.zeros((classes, classes), np.int64)
+
+    def fit(self, sample: Sample) -> Frame:
+        return resize_frame(sample.frame, self._frame)
+
+    def add(self, sample: Sample, outputs: Answers) -> None:
+        if sample.labels is not None:
+            labels = outputs["labels"][0] if "labels" in outputs else outputs["logits"][0].argmax(0)
+            truth = resize_labels(sample.labels, self._frame)
+            self._counts += confusion(truth, labels, self._classes, self._ignore_index)
+
+    def points(self) -> float:
+        return miou(self._counts)[0]
+
+
+class BoxScore:
+    """COCO's average precision."""
+
+    def __init__(self, frame: tuple[int, int], classes: int, how: Detection, preprocess: Preprocess) -> None:
+        self._frame, self._classes, self._mean = frame, classes, preprocess.mean
+        self._decode = Decoder(how, preprocess, frame)
+        self._truths: list[Truth] = []
+        self._found: list[Detections] = []
+
+    def fit(self, sample: Sample) -> Frame:
+        return letterbox_frame(sample.frame, self._frame, self._mean)[0]
+
+    def add(self, sample: Sample, outputs: Answers) -> None:
+        if sample.boxes is None or sample.box_classes is None:
+            return
+        _, scale = letterbox_frame(sample.frame, self._frame, self._mean)
+        crowd = np.zeros(len(sample.boxes), bool) if sample.crowd is None else sample.crowd
+        self._truths.append(Truth(sample.boxes * scale, sample.box_classes, crowd))
+        self._found.append(self._decode(outputs["class_logits"][0], outputs["box_deltas"][0]))
+
+    def points(self) -> float:
+        return average_precision(self._truths, self._found, self._classes)[0] if self._truths else float("nan")
