@@ -21,13 +21,16 @@ from edgeseg.datasets import Dataset, open_dataset
 from edgeseg.errors import InputError
 from edgeseg.export import _targets
 from edgeseg.export._exact import run_exactly
+from edgeseg.export._frames import Frames
 from edgeseg.export._tasks import TASKS, Tensors
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, simplify, unpool
-from edgeseg.export.quantize.calibrate import Calibration, calibrate
-from edgeseg.export.quantize.equalize import channel_ranges, equalize
+from edgeseg.export.quantize.calibrate import Calibration, calibration
+from edgeseg.export.quantize.calibrators import DEFAULT, calibrator
 from edgeseg.export.quantize.heads import layers_of
+from edgeseg.export.quantize.observe import observe
 from edgeseg.export.quantize.qdq import quantize
+from edgeseg.export.quantize.store import Store, default_folder
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import sqnr_db
 from edgeseg.progress import Progress, Silent
@@ -43,7 +46,8 @@ BALANCE = 16  # frames that tell the channels' ranges
 class BuildRequest:
     """What to build. ``size`` is the network's input, ``frame`` the camera's (height, width); each defaults to
     the other, both to the variant's. ``classes`` is a number or the classes themselves; by default the
-    checkpoint's number, named by ``data`` where it fits."""
+    checkpoint's number, named by ``data`` where it fits. ``calibrator`` as ``edgeseg.export.quantize.calibrators`` has
+    them; with ``cache`` what calibration frames showed is kept for the next build (docs/int8.md)."""
 
     model: str
     weights: str | Path | None = None
@@ -56,6 +60,8 @@ class BuildRequest:
     output: str = "labels"
     data: str | None = None
     calib_images: int = 64
+    calibrator: str = DEFAULT
+    cache: bool = True
     out: Path = field(default_factory=lambda: Path("build"))
 
 
@@ -135,21 +141,20 @@ class _Build:
 
     def _calibrated(self, graph: ir.Model) -> tuple[ir.Model, Calibration]:
         """The graph with balanced channels, and the ranges of its tensors."""
-        count = min(self.request.calib_images, self._images())
-        with self.progress.task("balance channels", min(count, BALANCE)) as done:
-            graph = equalize(graph, channel_ranges(graph, self._frames(min(count, BALANCE)), done))
-        with self.progress.task("calibrate", count) as done:
-            return graph, calibrate(graph, self._frames(count), done=done)
-
-    def _images(self) -> int:
         assert self.dataset is not None
-        return len(self.dataset)
+        count = min(self.request.calib_images, len(self.dataset))
+        sizes = {"frame size": _by(self.frame), "network size": _by(self.size)}
+        few, frames = self._frames(min(count, BALANCE)), self._frames(count)
+        seen = observe(graph, few, frames, sizes, self._store(), self.progress)
+        return seen.model, calibration(seen.histograms, self.request.calibrator, seen.facts)
 
-    def _frames(self, count: int) -> Iterator[NDArray[np.uint8]]:
-        """``count`` frames, spread over the data."""
+    def _store(self) -> Store | None:
+        name = f"{self.entry.name} {self.entry.variant} on {self.request.data}"
+        return Store(default_folder(), name) if self.request.cache else None
+
+    def _frames(self, count: int) -> Frames:
         assert self.dataset is not None
-        for i in np.linspace(0, len(self.dataset) - 1, count).round().astype(int):
-            yield self.task.fit(self.dataset[int(i)].frame, self.frame, self.preprocess)
+        return Frames(self.dataset, count, lambda image: self.task.fit(image, self.frame, self.preprocess))
 
     def _artifact(
         self, name: str, precision: str, target: _targets.Target, model: ir.Model,
@@ -220,6 +225,7 @@ def _validate(request: BuildRequest) -> None:
                 raise InputError(f"unknown {what} '{value}': use one of {', '.join(known)}")
     if "int8" in request.precisions and not request.data:
         raise InputError("int8 needs images to calibrate on: give --data KIND:PATH[:SPLIT]")
+    calibrator(request.calibrator)
     if request.calib_images < 1:
         raise InputError(f"--calib-images must be at least 1, not {request.calib_images}")
 
