@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from edgeseg import __version__, models
 from edgeseg.artifact import entries, whole_folder, write_golden
 from edgeseg.datasets import Dataset, open_dataset
-from edgeseg.errors import InputError
+from edgeseg.errors import CheckFailed, InputError
 from edgeseg.export import _targets
+from edgeseg.export._bisect import first_wrong
 from edgeseg.export._exact import run_exactly
 from edgeseg.export._frames import Frames
 from edgeseg.export._tasks import TASKS, Tensors
@@ -172,9 +173,21 @@ class _Build:
             manifest = replace(manifest, detection=how)
             _write(folder, manifest, files, expected)
             if manifest.unproven is None:
-                selfcheck(folder, path.name)
+                self._check(folder, path.name, target, model, manifest, expected)
         _keep_onnx(self.request.out / ONNX_FOLDER, digest, onnx_bytes)
         return path
+
+    def _check(
+        self, folder: Path, name: str, target: _targets.Target, model: ir.Model, manifest: Manifest, expected: Tensors
+    ) -> None:
+        try:
+            selfcheck(folder, name)
+        except CheckFailed as error:
+            if manifest.precision != "int8":
+                raise
+            with self.progress.task(f"{name} failed its self-check: looking for the first wrong layer"):
+                found = first_wrong(model, target, manifest, expected["frame"])
+            raise CheckFailed(f"{error}; {found}") from None
 
     def _manifest(
         self, name: str, precision: str, target: _targets.Target, model: ir.Model,
