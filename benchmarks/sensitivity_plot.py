@@ -34,11 +34,10 @@ def drawn(layers: Sequence[Layer], title: str) -> str:
         high = 0.0 if share == 0 else max(0.0, 1 + (math.log10(share) - top) / DECADES) * HEIGHT
         x, y = LEFT + i * step, TOP + HEIGHT - high
         shares = f"{100 * share:.2f} % of the noise, {100 * layer.work:.2f} % of the work"
-            f"{layer.name} ({layer.operators}): {100 * share:.2f} % of the noise, {100 * layer.work:.2f} % of the work"
-        )
         bars.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(step - 1, 1):.1f}" height="{high:.1f}"'
-            f' fill="{"#c2410c" if i in noisiest else "#64748b"}"><title>{escape(layer.name)} ({layer.operators}): {shares}</title></rect>'
+            f' fill="{"#c2410c" if i in noisiest else "#64748b"}">'
+            f"<title>{escape(layer.name)} ({layer.operators}): {shares}</title></rect>"
         )
         if i in noisiest:
             right = i > len(layers) / 2

@@ -7,6 +7,7 @@ from pathlib import Path
 
 X86 = ("x86_64", "amd64", "i686", "i386")
 VNNI = {"avx512_vnni", "avx_vnni", "avx512vnni", "avxvnni"}
+EXACT_LEVELS = 64  # the largest int8 weight of which kernels that saturate sum every pair of products exactly
 
 
 def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:

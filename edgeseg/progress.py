@@ -12,6 +12,9 @@ class Progress(Protocol):
 
     def task(self, label: str, total: int | None = None) -> AbstractContextManager[Callable[[], None]]: ...
 
+    def note(self, line: str) -> None:
+        """Say ``line``, which stays."""
+
 
 class Silent:
     """Says nothing."""
@@ -19,3 +22,6 @@ class Silent:
     @contextmanager
     def task(self, label: str, total: int | None = None) -> Iterator[Callable[[], None]]:
         yield lambda: None
+
+    def note(self, line: str) -> None:
+        pass

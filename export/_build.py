@@ -19,21 +19,25 @@ from numpy.typing import NDArray
 from edgeseg import __version__, models
 from edgeseg.artifact import entries, whole_folder, write_golden
 from edgeseg.datasets import Dataset, open_dataset
-from edgeseg.errors import InputError
+from edgeseg.errors import CheckFailed, InputError
 from edgeseg.export import _targets
+from edgeseg.export._bisect import first_wrong
 from edgeseg.export._exact import run_exactly
+from edgeseg.export._frames import Frames
 from edgeseg.export._score import points
 from edgeseg.export._tasks import TASKS, Tensors
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, simplify, unpool
 from edgeseg.export.quantize import budget
 from edgeseg.export.quantize.bias import Mean, input_means
-from edgeseg.export.quantize.calibrate import Calibration, calibrate
-from edgeseg.export.quantize.equalize import channel_ranges, equalize
+from edgeseg.export.quantize.calibrate import Calibration, calibration
+from edgeseg.export.quantize.calibrators import DEFAULT, calibrator
 from edgeseg.export.quantize.heads import layers_of
+from edgeseg.export.quantize.observe import observe
 from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.export.quantize.sensitivity import Layer, sensitivity
+from edgeseg.export.quantize.store import Store, default_folder
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import sqnr_db
 from edgeseg.progress import Progress, Silent
@@ -50,8 +54,9 @@ TELLING = 4  # frames that tell the layers' noise
 class BuildRequest:
     """What to build. ``size`` is the network's input, ``frame`` the camera's (height, width); each defaults to
     the other, both to the variant's. ``classes`` is a number or the classes themselves; by default the
-    checkpoint's number, named by ``data`` where it fits. ``max_drop`` is how many points of mIoU or AP int8 may lose on
-    the images of ``labels``, by default those of ``data``."""
+    checkpoint's number, named by ``data`` where it fits. ``calibrator`` as ``edgeseg.export.quantize.calibrators`` has
+    them; with ``cache`` what calibration frames showed is kept for the next build (docs/int8.md). ``max_drop`` is how
+    many points of mIoU or AP int8 may lose on the images of ``labels``, by default those of ``data``."""
 
     model: str
     weights: str | Path | None = None
@@ -64,6 +69,8 @@ class BuildRequest:
     output: str = "labels"
     data: str | None = None
     calib_images: int = 64
+    calibrator: str = DEFAULT
+    cache: bool = True
     max_drop: float | None = None
     labels: str | None = None
     out: Path = field(default_factory=lambda: Path("build"))
@@ -171,17 +178,17 @@ class _Build:
         return self.task.fit(dataset[0].frame, self.frame, self.preprocess)
 
     def _calibrated(self, graph: ir.Model) -> Calibrated:
-        count = min(self.request.calib_images, self._images())
-        few = min(count, BALANCE)
-        with self.progress.task("balance channels", few) as done:
-            graph = equalize(graph, channel_ranges(graph, self._frames(few), done))
-        with self.progress.task("calibrate", count) as done:
-            calibration = calibrate(graph, self._frames(count), done=done)
-        with self.progress.task("correct biases", few) as done:
-            means = input_means(graph, calibration.ranges, self._frames(few), done)
+        assert self.dataset is not None
+        count = min(self.request.calib_images, len(self.dataset))
+        sizes = {"frame size": _by(self.frame), "network size": _by(self.size)}
+        few, frames = self._frames(min(count, BALANCE)), self._frames(count)
+        seen = observe(graph, few, frames, sizes, self._store(), self.progress)
+        found = calibration(seen.histograms, self.request.calibrator, seen.facts)
+        with self.progress.task("correct biases", len(few)) as done:
+            means = input_means(seen.model, found.ranges, few, done)
         outputs = self.network.variant.float_outputs
-        floats = dict.fromkeys(layers_of(graph, outputs), f"serves {' and '.join(outputs)} alone")
-        return Calibrated(graph, calibration, means, floats)
+        floats = dict.fromkeys(layers_of(seen.model, outputs), f"serves {' and '.join(outputs)} alone")
+        return Calibrated(seen.model, found, means, floats)
 
     def _within_budget(self, found: Calibrated) -> Calibrated:
         """With so many more layers in float that the budget holds."""
@@ -211,7 +218,8 @@ class _Build:
 
     def sensitivity(self, found: Calibrated, levels: int) -> list[Layer]:
         """What each layer costs in int8, in the graph's order."""
-        few = list(self._frames(min(TELLING, self._images())))
+        assert self.dataset is not None
+        few = list(self._frames(min(TELLING, len(self.dataset))))
         total = len(Plan(found.graph).layers())
         with self.progress.task("noise of each layer", total) as done:
             return sensitivity(found.graph, partial(found.quantized, levels), few, done)
@@ -222,15 +230,13 @@ class _Build:
         with self.progress.task(f"metric of {what}", len(data)) as done:
             return points(model, data, score, done)
 
-    def _images(self) -> int:
-        assert self.dataset is not None
-        return len(self.dataset)
+    def _store(self) -> Store | None:
+        name = f"{self.entry.name} {self.entry.variant} on {self.request.data}"
+        return Store(default_folder(), name) if self.request.cache else None
 
-    def _frames(self, count: int) -> Iterator[NDArray[np.uint8]]:
-        """``count`` frames, spread over the data."""
+    def _frames(self, count: int) -> Frames:
         assert self.dataset is not None
-        for i in np.linspace(0, len(self.dataset) - 1, count).round().astype(int):
-            yield self.task.fit(self.dataset[int(i)].frame, self.frame, self.preprocess)
+        return Frames(self.dataset, count, lambda image: self.task.fit(image, self.frame, self.preprocess))
 
     def _artifact(
         self, name: str, precision: str, target: _targets.Target, model: ir.Model,
@@ -248,9 +254,21 @@ class _Build:
             manifest = replace(manifest, detection=how)
             _write(folder, manifest, files, expected)
             if manifest.unproven is None:
-                selfcheck(folder, path.name)
+                self._check(folder, path.name, target, model, manifest, expected)
         _keep_onnx(self.request.out / ONNX_FOLDER, digest, onnx_bytes)
         return path
+
+    def _check(
+        self, folder: Path, name: str, target: _targets.Target, model: ir.Model, manifest: Manifest, expected: Tensors
+    ) -> None:
+        try:
+            selfcheck(folder, name)
+        except CheckFailed as error:
+            if manifest.precision != "int8":
+                raise
+            with self.progress.task(f"{name} failed its self-check: looking for the first wrong layer"):
+                found = first_wrong(model, target, manifest, expected["frame"])
+            raise CheckFailed(f"{error}; {found}") from None
 
     def _manifest(
         self, name: str, precision: str, target: _targets.Target, model: ir.Model,
@@ -305,6 +323,7 @@ def _validate(request: BuildRequest) -> None:
         raise InputError("--max-drop is how many points int8 may lose, 0 or more: give --precision int8 with it")
     if request.labels and request.max_drop is None:
         raise InputError("--labels are what --max-drop is held on: give both")
+    calibrator(request.calibrator)
     if request.calib_images < 1:
         raise InputError(f"--calib-images must be at least 1, not {request.calib_images}")
 

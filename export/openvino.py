@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 import openvino as ov
 
-from edgeseg.cpu import saturates
+from edgeseg.cpu import EXACT_LEVELS, saturates
 from edgeseg.export.passes._rewrite import Rewriter, array, attribute, floats, shape
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -39,7 +39,7 @@ def toolchain() -> dict[str, str]:
 
 def weight_levels() -> int:
     """64 where the int8 kernels add pairs of products in 16 bits and saturate (x86 without VNNI), else 127."""
-    return 64 if saturates() else 127
+    return EXACT_LEVELS if saturates() else 127
 
 
 def _name_by_place(network: ov.Model) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeseg.cpu import EXACT_LEVELS, saturates
 from edgeseg.errors import ArtifactError, MissingExtra
 from edgeseg.manifest import Manifest
 from edgeseg.runtimes._runtime import Feeds, Outputs, buffers, check_ends
@@ -17,6 +19,8 @@ try:
 except ImportError:
     raise MissingExtra("target openvino", "openvino", "openvino") from None
 
+_warned: set[Path] = set()
+
 
 class Runtime:
     """``model.xml`` compiled for latency, or for ``throughput``, with as many ``streams`` as OpenVINO chooses: so many
@@ -24,6 +28,7 @@ class Runtime:
     caller's arrays lie."""
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int | None, *, throughput: bool = False) -> None:
+        _warn_of_saturation(folder, manifest)
         hint = "THROUGHPUT" if throughput else "LATENCY"
         # Without the precision hint, CPUs with bf16 or fp16 units would compute in less than the file states.
         config: dict[str, Any] = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
@@ -63,3 +68,18 @@ class Runtime:
         for _ in self._requests:  # each comes back from the frame that has it
             self._idle.get()
         self._ports, self._requests, self._model = {}, [], None
+
+
+def _warn_of_saturation(folder: Path, manifest: Manifest) -> None:
+    """One line, once for each artifact, where its weights are larger than this CPU's int8 kernels are exact with. What
+    they then compute is the golden self-test's to judge."""
+    if manifest.precision != "int8" or not saturates() or folder in _warned:
+        return
+    levels = (manifest.calibration or {}).get("weight_levels", 127)
+    if isinstance(levels, int) and levels > EXACT_LEVELS:
+        _warned.add(folder)
+        logging.getLogger(__name__).warning(
+            f"{folder.name} has int8 weights up to {levels} and this CPU has no VNNI: OpenVINO's int8 kernels saturate"
+            " here and its answers may be wrong: build it again on this machine, or take target onnxruntime or"
+            " tflite"
+        )

@@ -15,6 +15,12 @@ settings.register_profile(
 settings.load_profile("edgeseg")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Calibrations are kept apart from the user's."""
+    os.environ["EDGESEG_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real images, labels and checkpoints; tests that need it skip without it, and say so."""

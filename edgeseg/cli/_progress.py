@@ -24,6 +24,9 @@ class _Bars:
         finally:
             self._bars.remove_task(task)
 
+    def note(self, line: str) -> None:
+        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
 
 class _Lines:
     def __init__(self, console: Console) -> None:
@@ -33,6 +36,9 @@ class _Lines:
     def task(self, label: str, total: int | None = None) -> Iterator[Callable[[], None]]:
         self._console.print(label, markup=False, highlight=False, soft_wrap=True)
         yield lambda: None
+
+    def note(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -33,6 +33,12 @@ def build(
     output: Annotated[str, typer.Option(help="labels, logits or both.")] = "labels",
     data: Annotated[str | None, typer.Option(metavar="SPEC", help="Images for int8: KIND:PATH[:SPLIT].")] = None,
     calib_images: Annotated[int, typer.Option(help="How many of them to calibrate on.")] = 64,
+    calibrator: Annotated[
+        str, typer.Option(help="How int8 finds ranges: mse, minmax, percentile:P (99.99) or entropy.")
+    ] = "mse",
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep what calibration frames showed for the next build.")
+    ] = True,
     max_drop: Annotated[
         float | None,
         typer.Option(metavar="POINTS", help="Of mIoU or AP that int8 may lose: layers stay in float until it holds."),
@@ -74,6 +80,8 @@ def build(
         output=output,
         data=data,
         calib_images=calib_images,
+        calibrator=calibrator,
+        cache=cache,
         max_drop=max_drop,
         labels=labels,
         out=out,

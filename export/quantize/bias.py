@@ -16,7 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeseg.export.passes._rewrite import array, attribute, shape
-from edgeseg.export.quantize._session import session_of
+from edgeseg.export.quantize._session import Observed
 from edgeseg.export.quantize.histogram import LEVELS
 from edgeseg.export.quantize.plan import Plan
 
@@ -44,14 +44,11 @@ def input_means(
     read = {name: value for name, value in read.items() if plan.scale_of(value) is not None}
     steps = {name: (plan.range_of(str(plan.scale_of(v))) or 1.0) / LEVELS for name, v in read.items()}
     sums = {name: np.zeros((2, shape(v)[1])) for name, v in read.items()}
-    session = session_of(model, list(read))
-    count = 0
+    observed, count = Observed(model, read), 0
     for frame in frames:
-        for (name, step), x in zip(steps.items(), session.run(list(read), {"frame": frame[None]}), strict=True):
-            sums[name][0] += x.mean((0, 2, 3), dtype=np.float64)
-            np.divide(x, np.float32(step), out=x)
-            np.clip(np.rint(x, out=x), -LEVELS - 1, LEVELS, out=x)
-            sums[name][1] += x.mean((0, 2, 3), dtype=np.float64) * step
+        for name, x in observed.run(frame):
+            rounded = np.clip(np.rint(x / np.float32(steps[name])), -LEVELS - 1, LEVELS)
+            sums[name] += x.mean((0, 2, 3), dtype=np.float64), steps[name] * rounded.mean((0, 2, 3), dtype=np.float64)
         count += 1
         done()
     return {name: Mean(*(total / count)) for name, total in sums.items()}

@@ -1,4 +1,4 @@
-"""Runs the float graph over calibration frames and finds each tensor's range."""
+"""From what calibration frames show to each tensor's range."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeseg.errors import InputError
-from edgeseg.export.quantize._session import session_of
-from edgeseg.export.quantize.histogram import Histogram
-from edgeseg.export.quantize.plan import Plan
-
-METHODS = ("mse", "minmax")
+from edgeseg.export.quantize import facts
+from edgeseg.export.quantize.calibrators import DEFAULT, calibrator
+from edgeseg.export.quantize.observe import Histograms, histograms
+from edgeseg.export.quantize.store import Facts
 
 
 @dataclass(frozen=True)
@@ -34,40 +31,36 @@ class Calibration:
         return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()
 
 
+def calibration(found: Histograms, method: str, known: Facts) -> Calibration:
+    """The ranges of the tensors of ``found`` by the calibrator ``method``. ``known``: what ``found`` follows from.
+
+    Raises:
+        InputError: no such calibrator.
+    """
+    find = calibrator(method)
+    ranges = {name: find(histogram) for name, histogram in found.items()}
+    return Calibration(ranges, method, len(known["frames"]), {**facts.told(known), "method": method})
+
+
 def calibrate(
     model: ir.Model,
     frames: Iterable[NDArray[np.uint8]],
-    method: str = "mse",
+    method: str = DEFAULT,
     done: Callable[[], None] = lambda: None,
 ) -> Calibration:
-    """Ranges of every tensor that int8 needs, from ``frames`` (uint8 H×W×3 each, at the graph's frame size).
-
-    ``method``: "mse" clips where the squared quantization error is least, "minmax" never clips. ``done`` is
-    called after each frame.
+    """Ranges of every tensor that int8 needs, from ``frames`` (uint8 H×W×3 each, at the graph's frame size), by a
+    calibrator of ``edgeseg.export.quantize.calibrators``. ``done`` is called after each frame.
 
     Raises:
-        InputError: no frames, or an operator without a quantization rule.
+        InputError: no frames, no such calibrator, or an operator without a quantization rule.
     """
-    plan = Plan(model)
-    names = [str(v.name) for v in plan.points + plan.inner]
-    session = session_of(model, names)
-    histograms = {name: Histogram() for name in names}
-    images = hashlib.sha256()
-    count = 0
-    for frame in frames:
-        images.update(hashlib.sha256(frame.tobytes()).digest())
-        for name, values in zip(names, session.run(names, {"frame": frame[None]}), strict=True):
-            histograms[name].add(values)
-        count += 1
-        done()
-    if not count:
-        raise InputError("int8 calibration got no images: check --data and --calib-images")
-    find = {"mse": Histogram.mse, "minmax": Histogram.minmax}[method]
-    ranges = {name: find(h) for name, h in histograms.items()}
-    parts = {
-        "graph": hashlib.sha256(ir.to_proto(model).SerializeToString(deterministic=True)).hexdigest(),
-        "images": images.hexdigest(),
-        "method": method,
-        "packages": f"onnxruntime {version('onnxruntime')}, numpy {version('numpy')}",
-    }
-    return Calibration(ranges, method, count, parts)
+    calibrator(method)
+    digests: list[str] = []
+
+    def noted() -> Iterable[NDArray[np.uint8]]:
+        for frame in frames:
+            digests.append(facts.of_frame(frame))
+            yield frame
+
+    found = histograms(model, noted(), done)
+    return calibration(found, method, {**facts.of_model(model), **facts.of_code(), "frames": digests})

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeseg.export.passes._rewrite import Rewriter, array, attribute
-from edgeseg.export.quantize._session import session_of
+from edgeseg.export.quantize._session import Observed
 from edgeseg.export.quantize.plan import INPUT, Plan
 
 SHARE = 0.5  # of the difference, in powers, that the activations are relieved of
@@ -33,10 +33,10 @@ def channel_ranges(
 ) -> Ranges:
     """The absolute maximum of each channel of each point N×C×H×W over ``frames`` (uint8 H×W×3 each), by name."""
     names = [str(v.name) for v in Plan(model).points if v.shape is not None and len(v.shape) == 4]
-    session = session_of(model, names)
+    observed = Observed(model, names)
     found: Ranges = {}
     for frame in frames:
-        for name, values in zip(names, session.run(names, {"frame": frame[None]}), strict=True):
+        for name, values in observed.run(frame):
             seen = np.maximum(values.max((0, 2, 3)), -values.min((0, 2, 3)))
             found[name] = np.maximum(found.get(name, 0), seen)
         done()

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 BINS = 2048
 LEVELS = 127
+CHUNK = 1 << 20  # values that are counted at once
 
 
 class Histogram:
-    """Counts |x| in ``BINS`` bins over [0, ``top``]; where larger values come, neighbouring bins merge."""
+    """Counts |x| in ``BINS`` bins over [0, ``top``]; where larger values come, neighbouring bins merge.
+    ``peak`` is the largest magnitude seen."""
 
     def __init__(self) -> None:
         self.top = 0.0
@@ -20,30 +22,23 @@ class Histogram:
         self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
 
     def add(self, values: NDArray[Any]) -> None:
-        magnitude = np.abs(values, dtype=np.float32).ravel()
-        self.peak = max(self.peak, float(magnitude.max(initial=0.0)))
+        """Raises ValueError for values that are not finite."""
+        peak = float(max(values.max(initial=0.0), -values.min(initial=0.0)))
+        if not np.isfinite(peak):
+            raise ValueError("values that are not finite have no range")
+        self.peak = max(self.peak, peak)
         if self.top == 0.0:
             self.top = self.peak
         if self.top == 0.0:  # nothing but zeros so far: any range holds them
-            self.counts[0] += magnitude.size
+            self.counts[0] += values.size
             return
         while self.top < self.peak:
             self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)])
             self.top *= 2
-        bins = np.minimum(magnitude * np.float32(BINS / self.top), np.float32(BINS - 1)).astype(np.int32)
-        self.counts += np.bincount(bins, minlength=BINS)
-
-    def minmax(self) -> float:
-        """The largest magnitude seen."""
-        return self.peak
-
-    def mse(self) -> float:
-        """The clipping point of a symmetric int8 range with the least mean squared error."""
-        if self.peak == 0.0:
-            return 0.0
-        centres = (np.arange(BINS) + 0.5) * (self.top / BINS)
-        candidates = self.peak * np.linspace(0.2, 1.0, 81)
-        steps = (candidates / LEVELS)[:, None]
-        rounded = np.minimum(np.round(centres / steps), LEVELS) * steps
-        errors = ((centres - rounded) ** 2 * self.counts).sum(1)
-        return float(candidates[errors.argmin()])
+        flat = values.reshape(-1)
+        for start in range(0, flat.size, CHUNK):
+            share = np.abs(flat[start : start + CHUNK], dtype=np.float32)
+            share /= np.float32(self.top)
+            share *= BINS
+            bins = np.minimum(share, BINS - 1, out=share).astype(np.intp)
+            self.counts += np.bincount(bins, minlength=BINS)
