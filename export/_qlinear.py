@@ -91,12 +91,6 @@ class Kernel:
         count = len(values)
         return cls(values, np.broadcast_to(steps, count), np.broadcast_to(bias, count).astype(np.float64))
 
-    @classmethod
-    def diagonal(cls, factors: NDArray[np.float32]) -> Kernel:
-        """One depthwise weight for each channel."""
-        ones = np.ones((len(factors), 1, 1, 1), np.int8)
-        return cls(ones, np.ones(len(factors), np.float32), np.zeros(len(factors))).times(factors)
-
     def times(self, factors: NDArray[np.float32]) -> Kernel:
         """Each output channel multiplied: scales must stay positive, so signs go to the weights."""
         along = np.broadcast_to(factors.ravel(), len(self.values))

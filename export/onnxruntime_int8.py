@@ -6,8 +6,8 @@ so most convolutions would run in float. Here the operators are written out.
 
 What is computed stays the same but for the bias's rounding to int32. Rounding keeps order: with q(x) for x rounded to a
 pair's scale, q(relu(x)) = max(q(x), q(0)), and for slopes up to 1 q(prelu(x)) = max(q(x), q(slope · x)), the second by
-the convolution again, with the slopes in its weights' scales. Behind a sum the slopes go to its int8 form, which rounds
-once more. Pairs around what has no rule here stay.
+the convolution again, with the slopes in its weights' scales. Behind a sum the slopes multiply its uint8 form, which
+rounds once more. Pairs around what has no rule here stay.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ class _Lowering:
         return None if None in parts else self.ops.plain("Max", parts, node.outputs[0])
 
     def _sloped(self, x: ir.Value, scale: float, slopes: NDArray[np.float32]) -> ir.Value | None:
-        """A sum has no weights to take the slopes, so a depthwise convolution does. The sum is stored by its own range
-        where that is wider than the activation's."""
+        """A sum has no weights to take the slopes: it is multiplied by them, stored by its own range where that is wider
+        than the activation's."""
         amax, sizes = self._ranges.get(str(x.name)), shape(x)
         if amax is None or len(sizes) != 4 or slopes.size not in (1, sizes[1]):
             return None
@@ -124,8 +124,9 @@ class _Lowering:
         inner = self._made(x, own)
         if inner is None:
             return None
-        kernel = Kernel.diagonal(np.broadcast_to(slopes.ravel(), sizes[1]))
-        return self.ops.conv(Stored(inner, own), kernel, scale, x, group=sizes[1])
+        step = float(np.abs(slopes).max() or 1) / LEVELS
+        factors = Stored(self.ops.r.const(rounded(slopes, step), f"{x.name}_slopes"), step)
+        return self.ops.contrib("QLinearMul", [Stored(inner, own), factors], scale, x)
 
     def _sigmoid(self, node: ir.Node, scale: float) -> ir.Value | None:
         x = self._read(node.inputs[0])

@@ -87,6 +87,7 @@ def session(model: ir.Model, folder: Path) -> ort.InferenceSession:
     target.compile(model, "int8", folder)
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # as the runtime does
     options.optimized_model_filepath = str(folder / "optimised.onnx")
     return ort.InferenceSession(folder / target.FILE, options, providers=["CPUExecutionProvider"])
 
