@@ -115,7 +115,7 @@ class _Lowering:
         return None if None in parts else self.ops.plain("Max", parts, node.outputs[0])
 
     def _sloped(self, x: ir.Value, scale: float, slopes: NDArray[np.float32]) -> ir.Value | None:
-        """A sum has no weights to take the slopes: it is multiplied by them, stored by its own range where that is wider
+        """A sum has no weights to take slopes: it is multiplied by them, stored by its own range where that is wider
         than the activation's."""
         amax, sizes = self._ranges.get(str(x.name)), shape(x)
         if amax is None or len(sizes) != 4 or slopes.size not in (1, sizes[1]):
