@@ -1,5 +1,5 @@
 """ONNX → ONNX for ONNX Runtime: the clean graph, with the activations that its kernels are fast at; fp16 stores
-the weights in half precision.
+the weights in half precision, int8 has the integer operators of its kernels (``onnxruntime_int8``).
 
 ONNX Runtime's CPU kernels compute in float32: half-precision arithmetic there is emulated by casts around
 every node. So fp16 halves the file and leaves the arithmetic; the casts of the weights fold at load.
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from edgeseg.export.onnxruntime_int8 import lower
 from edgeseg.export.passes import suppress
 from edgeseg.export.passes._rewrite import Rewriter, array
 
@@ -24,6 +25,8 @@ SUPPRESSES = True  # boxes in the graph take less time than in NumPy (docs/rewri
 def compile(model: ir.Model, precision: str, folder: Path) -> list[str]:
     """Write ``model`` (Q/DQ for int8) into ``folder``; returns the file names."""
     model = model.clone()
+    if precision == "int8":
+        lower(model)
     leaky(model)
     if precision == "fp16":
         halve_weights(model)
@@ -41,13 +44,18 @@ def weight_levels() -> int:
 
 
 def leaky(model: ir.Model) -> None:
-    """A PReLU of one slope is a LeakyRelu, which the convolution before it takes in; PRelu's kernel is a slow one."""
+    """A PReLU of one slope is a LeakyRelu, which the convolution before it takes in. PRelu is slow: where
+    no slope is above 1 it is max(x, slope · x), bit for bit."""
     r = Rewriter(model)
     for node in [n for n in model.graph if n.op_type == "PRelu"]:
-        slope = array(node.inputs[1])
-        if slope is not None and slope.size == 1:
-            name = str(node.outputs[0].name)
-            r.replace(node.outputs[0], r.op("LeakyRelu", [node.inputs[0]], f"{name}_leaky", alpha=float(slope.flat[0])))
+        x, slope, name = node.inputs[0], array(node.inputs[1]), str(node.outputs[0].name)
+        if slope is None:
+            continue
+        if slope.size == 1:
+            r.replace(node.outputs[0], r.op("LeakyRelu", [x], f"{name}_leaky", alpha=float(slope.flat[0])))
+        elif slope.max() <= 1:
+            product = r.op("Mul", [x, node.inputs[1]], f"{name}_product")
+            r.replace(node.outputs[0], r.op("Max", [x, product], f"{name}_max"))
     r.finish()
 
 

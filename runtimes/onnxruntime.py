@@ -34,6 +34,8 @@ class Runtime:
         # answer, but keeps out a graph whose nodes share an int8 weight ("Attempt to replace the existing tensor").
         if saturates():
             options.add_session_config_entry("session.x64quantprecision", "1")
+        # The artifact's integer operators are written out; pairs that are left stand around what is faster in float.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session = ort.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors share no base class but Exception
