@@ -25,7 +25,7 @@ from edgeseg.export import BuildRequest, build
 from edgeseg.overlay import distinct_color
 from edgeseg.runtimes import open_artifact
 from edgeseg.spec import ClassSpec
-from tests.streams import motion_jpeg
+from tests.streams import camera
 
 cv2 = pytest.importorskip("cv2")
 
@@ -129,21 +129,22 @@ def test_the_rate_is_drawn_where_it_is_asked_for(run: Run, video: Path, tmp_path
 # Streams of the network
 
 
-def test_a_stream_that_breaks_off_is_opened_again(run: Run, tmp_path: Path) -> None:
-    with motion_jpeg(SCENES, [8, 50], pause=0.02) as camera:
-        status, out, err = run(camera.url, "--limit", "15")
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_a_stream_that_breaks_off_is_opened_again(scheme: str, run: Run, tmp_path: Path) -> None:
+    with camera(scheme, SCENES, [8, 50], pause=0.02) as served:
+        status, out, err = run(served.url, "--limit", "15")
         assert status == 0, err
         assert re.search(r"; \d+\.\d FPS(, \d+ dropped)?\n", out)
         assert len(err) == 2
-        assert re.fullmatch(rf"'{camera.url}' broke off after [78] frames; opening it again, up to 5 times", err[0])
-        assert re.fullmatch(rf"'{camera.url}' is back after \d\.\d s", err[1])
+        assert re.fullmatch(rf"'{served.url}' broke off after [78] frames; opening it again, up to 5 times", err[0])
+        assert re.fullmatch(rf"'{served.url}' is back after \d\.\d s", err[1])
     names = overlays(tmp_path / "out")
     assert len(names) == 15 and all(name.startswith("front-0000") for name in names) and whole(tmp_path / "out")
 
 
 def test_a_stream_that_does_not_come_back_is_one_line_and_what_was_written_stays(run: Run, tmp_path: Path) -> None:
-    with motion_jpeg(SCENES, [6], pause=0.05) as camera:
-        url = camera.url.replace("://", "://robot:secret@")
+    with camera("http", SCENES, [6], pause=0.05) as served:
+        url = served.url.replace("://", "://robot:secret@")
         status, out, err = run(url, "--retries", "2")
     assert status == 2
     assert len(err) == 2 and "broke off after" in err[0] and "up to 2 times" in err[0]
@@ -153,8 +154,8 @@ def test_a_stream_that_does_not_come_back_is_one_line_and_what_was_written_stays
 
 
 def test_the_latest_frame_of_a_stream_wins(run: Run, tmp_path: Path) -> None:
-    with motion_jpeg(LARGE, [400], pause=0.002) as camera:
-        status, out, err = run(camera.url, "--limit", "6")
+    with camera("http", LARGE, [10**6], pause=0.002) as served:
+        status, out, err = run(served.url, "--limit", "6")
         assert (status, err) == (0, [])
     numbers = [int(name.rpartition("-")[2]) for name in overlays(tmp_path / "out")]
     dropped = re.search(r"(\d+) dropped\n", out)
@@ -166,8 +167,8 @@ def test_what_does_not_open_is_one_line(run: Run, tmp_path: Path) -> None:
         status, out, err = run(source)
         assert (status, out, len(err)) == (2, "", 1)
         assert err[0].startswith(f"error: '{source}' does not open as an image, video or camera: is ")
-    with motion_jpeg(SCENES, []) as camera:
-        assert run(camera.url)[0] == 2
+    with camera("http", SCENES, []) as served:
+        assert run(served.url)[0] == 2
     assert not (tmp_path / "out").exists()
 
 
@@ -197,22 +198,26 @@ def interrupted(process: subprocess.Popen[str], out: Path, frames: int) -> tuple
 
 def test_ctrl_c_ends_a_stream_and_keeps_what_was_written(artifact: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with motion_jpeg(SCENES, [10**6], pause=0.02) as camera:
-        process = start(artifact, camera.url, "--out", out, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with camera("http", SCENES, [10**6], pause=0.02) as served:
+        process = start(artifact, served.url, "--out", out, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         status, printed, last = interrupted(process, out, 5)
-    assert (status, last) == (0, f"segment {camera.url}")
+    assert (status, last) == (0, f"segment {served.url}")
     count = len(overlays(out))
     assert 0 <= count - int(printed.split()[0]) <= 1 and count >= 5 and whole(out)
 
 
 def test_ctrl_c_ends_the_wait_for_a_stream(artifact: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with motion_jpeg(SCENES, [5], pause=0.05) as camera:
-        options: list[str | Path] = [artifact, camera.url, "--retries", "99", "--out", out]
+    with camera("http", SCENES, [5], pause=0.05) as served:
+        options = [artifact, served.url, "--retries", "99", "--out", out]
         process = start(*options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        time.sleep(0.1)
-        status, printed, last = interrupted(process, out, 3)
-    assert status == 0 and re.match(r"\d overlays", printed) and whole(out), last
+        assert process.stderr is not None
+        assert any("broke off" in line for line in process.stderr)
+        time.sleep(1)
+        began = time.monotonic()
+        status, printed, _ = interrupted(process, out, 1)
+    assert status == 0 and re.match(r"\d overlays", printed) and whole(out)
+    assert time.monotonic() - began < 4  # not the seconds until the next try
 
 
 def test_ctrl_c_of_a_folder_says_that_it_is_not_done(artifact: Path, tmp_path: Path) -> None:
