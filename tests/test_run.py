@@ -209,7 +209,7 @@ def test_ctrl_c_ends_a_stream_and_keeps_what_was_written(artifact: Path, tmp_pat
 def test_ctrl_c_ends_the_wait_for_a_stream(artifact: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with camera("http", SCENES, [5], pause=0.05) as served:
-        options = [artifact, served.url, "--retries", "99", "--out", out]
+        options: list[str | Path] = [artifact, served.url, "--retries", "99", "--out", out]
         process = start(*options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stderr is not None
         assert any("broke off" in line for line in process.stderr)
