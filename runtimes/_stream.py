@@ -88,8 +88,11 @@ class Stream(Iterator[Result]):
     def __next__(self) -> Result:
         try:
             waiting = self._mail.get()
-        except BaseException:
+        except Exception:  # the source has ended
             self.close()
+            raise
+        except BaseException:  # Ctrl-C does not wait for the source
+            self._finalizer()
             raise
         finally:
             self._count()

@@ -21,7 +21,7 @@ from edgeseg.artifact import load
 from edgeseg.benchmarks import parity
 from edgeseg.benchmarks._detection import matches
 from edgeseg.boxes import Decoder, Detections, anchor_boxes
-from edgeseg.cli.run import detect, run
+from edgeseg.cli.run import run
 from edgeseg.datasets import open_dataset
 from edgeseg.errors import ArtifactError, InputError
 from edgeseg.export import BuildRequest, _targets, build, tensorrt_graph
@@ -256,7 +256,7 @@ def test_an_engine_detects_and_does_not_segment(artifact: Path) -> None:
         with pytest.raises(InputError, match=r"a frame must be uint8 \[80, 100, 3\], got"):
             engine.detect(frame[1:])
         large = np.repeat(np.repeat(frame, 3, 0), 3, 1)
-        again = detect(engine, large)
+        again = engine.detect(large, resize=True)
         assert again.count and again.boxes.max() <= 300 and again.boxes.max() > 100
 
 

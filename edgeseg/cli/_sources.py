@@ -1,9 +1,11 @@
-"""Where frames come from (an image, a folder of images, a video file, a camera) and where they show."""
+"""Where frames come from: an image, a folder of images, a video file, a camera, a stream of the network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,29 +14,41 @@ from numpy.typing import NDArray
 from edgeseg.datasets._images import images_in, is_image, read_frame
 from edgeseg.errors import InputError
 
+Frame = NDArray[np.uint8]
+Tell = Callable[[str], object]  # takes a line for the user
+
 
 @dataclass(frozen=True)
 class Source:
-    """``frames`` yields (name, RGB uint8 H×W×3); ``count`` is None where only the end tells. A ``live``
-    source has no end, a ``moving`` one shows its frames one after the other."""
+    """``frames`` yields (name, RGB uint8 H×W×3) of every frame that is asked for; ``count`` of them, None where only
+    the end tells. A ``live`` source does not wait and is opened again when it breaks off, until ``stop`` is set; a
+    ``moving`` one shows its frames one after the other."""
 
-    frames: Iterator[tuple[str, NDArray[np.uint8]]]
+    frames: Iterator[tuple[str, Frame]]
     count: int | None
     live: bool = False
     moving: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
 
 
-def open_source(text: str) -> Source:
-    """``text``: a path, or a camera as its number or ``/dev/videoN``.
+def open_source(text: str, every: int, retries: int, tell: Tell) -> Source:
+    """``text``: a path; a camera as its number or device file; or a URL. Each ``every``-th frame of it. A live source
+    that breaks off is opened again up to ``retries`` times in a row.
 
     Raises:
         InputError: nothing there, nothing readable in it. MissingExtra: a video without OpenCV.
     """
     path = Path(text)
-    if text.isdecimal() or text.startswith("/dev/video"):
-        return Source(_video(text), None, live=True, moving=True)
+    if text.isdecimal() or text.startswith("/dev/") or "://" in text:
+        return _video(text, every, retries, tell)
     if path.is_dir():
-        images = images_in(path)
+        images = images_in(path)[::every]
         if not images:
             raise InputError(f"no images in {path}")
         return Source(((image.stem, read_frame(image)) for image in images), len(images))
@@ -42,17 +56,15 @@ def open_source(text: str) -> Source:
         return Source(iter([(path.stem, read_frame(path))]), 1)
     if not path.is_file():
         raise InputError(f"no image, folder, video or camera at '{text}'")
-    return Source(_video(text), None, moving=True)
+    return _video(text, every, retries, tell)
 
 
-def _video(text: str) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    from edgeseg.cli._video import frames
+def told(text: str) -> str:
+    """``text`` for people's eyes: a URL without its user and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", text)
 
-    return frames(text)
 
+def _video(text: str, every: int, retries: int, tell: Tell) -> Source:
+    from edgeseg.cli._video import open_video
 
-def show_window(image: NDArray[np.uint8], wait: bool) -> None:
-    """Show RGB ``image`` uint8 H×W×3; ``wait`` for a key."""
-    from edgeseg.cli._video import show
-
-    show(image, wait)
+    return open_video(text, every, retries, tell)
