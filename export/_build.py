@@ -104,12 +104,14 @@ def layer_noise(request: BuildRequest, progress: Progress | None = None) -> list
 
 @dataclass(frozen=True)
 class Calibrated:
-    """``graph``: the float graph with balanced channels. ``floats``: layers that int8 leaves in float, and why."""
+    """``graph``: the float graph with balanced channels. ``floats``: layers that int8 leaves in float, and why.
+    ``lost``: points of the task's metric, where a budget was asked for."""
 
     graph: ir.Model
     calibration: Calibration
     means: dict[str, Mean]
     floats: dict[str, str]
+    lost: float | None = None
 
     def quantized(self, levels: int, keep: Collection[str]) -> ir.Model:
         return quantize(self.graph, self.calibration, levels, keep, self.means)
@@ -169,8 +171,10 @@ class _Build:
         exact, rounded = (run_exactly(m, golden[None]) for m in (graph, model))
         noise = {name: sqnr_db(exact[name], v) for name, v in rounded.items() if v.dtype == np.float32}
         entry = _calibration_entry(found, levels, noise)
-        if self.request.max_drop is not None:
-            entry["max_drop"] = {"points": self.request.max_drop, "labels": self.request.labels or self.request.data}
+        if found.lost is not None:
+            entry["max_drop"] = {
+                "points": self.request.max_drop, "lost": found.lost, "labels": self.request.labels or self.request.data,
+            }  # fmt: skip
         return model, {"frame": golden[None], **rounded}, entry
 
     def _golden_frame(self) -> NDArray[np.uint8]:
@@ -210,8 +214,8 @@ class _Build:
             return [layer for layer in self.sensitivity(found, levels) if layer.name not in found.floats]
 
         keep, lost = budget.within(allowed, chosen, drop)
-        why = f"--max-drop {allowed:g}: {lost:.2f} points lost on {len(data)} images with it"
-        return replace(found, floats={**found.floats, **dict.fromkeys(keep, why)})
+        why = f"--max-drop {allowed:g}: kept so that no more is lost on {len(data)} images"
+        return replace(found, floats={**found.floats, **dict.fromkeys(keep, why)}, lost=lost)
 
     def _least_levels(self) -> int:
         return min(target.weight_levels() for _, precision, target in self.targets if precision == "int8")

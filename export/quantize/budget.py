@@ -25,7 +25,7 @@ def within(
         return [], lost
     layers = sensitivity()
     ranked = sorted(layers, key=lambda layer: layer.noise / (layer.work + 1 / len(layers)), reverse=True)
-    measured: dict[frozenset[str], float] = {}
+    measured = {frozenset[str](): lost}
 
     def loss(keep: Sequence[Layer]) -> float:
         key = frozenset(layer.name for layer in keep)

@@ -1,0 +1,197 @@
+"""Which layers stay in float, what each costs, and what biases take back."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgeseg.artifact import load
+from edgeseg.cli import _status
+from edgeseg.datasets import Sample
+from edgeseg.errors import InputError
+from edgeseg.export import BuildRequest, build
+from edgeseg.export._exact import Exact
+from edgeseg.export._score import LabelScore
+from edgeseg.export.capture import capture
+from edgeseg.export.passes import frame_io
+from edgeseg.export.quantize import budget
+from edgeseg.export.quantize.bias import input_means
+from edgeseg.export.quantize.calibrate import calibrate
+from edgeseg.export.quantize.plan import Plan
+from edgeseg.export.quantize.qdq import quantize
+from edgeseg.export.quantize.sensitivity import Layer, sensitivity
+from edgeseg.metrics import sqnr_db
+from edgeseg.spec import Preprocess
+
+SIZE = (16, 24)
+
+
+class Chain(nn.Module):
+    """Convolutions of every form; the third has one weight so large that int8 has no steps left for the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.grouped = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=False)
+        self.coarse, self.up = nn.Conv2d(8, 8, 3, padding=1), nn.ConvTranspose2d(8, 4, 3, 2, 1, 1)
+        with torch.no_grad():
+            self.coarse.weight[:, 0, 0, 0] = 8.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.up(self.coarse(self.grouped(self.first(x).relu()).relu()).relu())
+        return out
+
+
+@pytest.fixture(scope="module")
+def graph() -> ir.Model:
+    torch.manual_seed(0)
+    model = capture(Chain().eval(), SIZE)
+    frame_io.apply(model, Preprocess(SIZE), SIZE, "both")
+    return model
+
+
+def frames(count: int = 4) -> list[NDArray[np.uint8]]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(count)]
+
+
+def test_the_layer_that_int8_costs_most_is_found_and_the_graph_stays_as_it_is(graph: ir.Model) -> None:
+    before = ir.to_proto(graph).SerializeToString(deterministic=True)
+    found = sensitivity(graph, partial(quantize, graph, calibrate(graph, frames()), 127), frames())
+    assert [layer.name for layer in found] == list(Plan(graph).layers())
+    assert sum(layer.work for layer in found) == pytest.approx(1)
+    relus = [str(n.outputs[0].name) for n in graph.graph if n.op_type == "Relu"]
+    assert max(found, key=lambda layer: layer.noise).name == relus[2]
+    assert ir.to_proto(graph).SerializeToString(deterministic=True) == before
+    convolution = next(layer for layer in found if layer.name == relus[1])  # 8 × (8/4) × 3 × 3 taps at 8 × 12
+    assert convolution.operators == "Conv+Relu"
+    whole = sum(n for n in (3 * 8 * 9 * 96, 2 * 8 * 9 * 96, 8 * 8 * 9 * 96, 8 * 4 * 9 * 96))
+    assert convolution.work == pytest.approx(2 * 8 * 9 * 96 / whole, rel=0.02)
+
+
+def test_one_layer_alone_brings_what_its_own_rounding_brings(graph: ir.Model) -> None:
+    calibration, layers = calibrate(graph, frames()), list(Plan(graph).layers())
+    (last,) = [
+        x for x in sensitivity(graph, partial(quantize, graph, calibration, 127), frames(1)) if x.name == layers[-1]
+    ]
+    model = quantize(graph, calibration, 127, layers[:-1])
+    exact, rounded = (Exact(m).run(frames(1)[0][None])["logits"] for m in (graph, model))
+    assert last.db == pytest.approx(sqnr_db(exact, rounded), abs=0.01)
+
+
+def test_biases_take_back_the_mean_shift(graph: ir.Model) -> None:
+    """With the ranges so small that much is clipped: what one layer alone shifts is mostly gone."""
+    calibration = calibrate(graph, frames())
+    for name in calibration.ranges:
+        calibration.ranges[name] *= 0.6
+    means, layers = input_means(graph, calibration.ranges, frames()), Plan(graph).layers()
+    assert len(layers) == 4
+    for name, nodes in layers.items():
+        rest = [other for other in layers if other != name]
+        exact, plain, corrected = (
+            _mean(m, str(nodes[0].outputs[0].name))
+            for m in (graph, *(quantize(graph, calibration, 127, rest, given) for given in (None, means)))
+        )
+        left = 0.9 if nodes[0].op_type == "ConvTranspose" else 0.5  # borders have another mean
+        assert np.abs(corrected - exact).max() < left * np.abs(plain - exact).max(), name
+
+
+def _mean(model: ir.Model, name: str) -> NDArray[np.float32]:
+    exact = Exact(model, [name])
+    values = np.concatenate([exact.run(frame[None])[name] for frame in frames()])
+    return np.asarray(values[:, :, 2:-2, 2:-2].mean((0, 2, 3)))
+
+
+def layer(name: int, work: float, noise: float) -> Layer:
+    return Layer(f"layer {name}", "Conv", work, noise)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.001, 1), st.floats(0, 10)), min_size=1, max_size=40),
+    st.floats(0, 30),
+)
+def test_what_is_returned_was_measured_and_holds(costs: list[tuple[float, float]], allowed: float) -> None:
+    layers = [layer(i, work, noise) for i, (work, noise) in enumerate(costs)]
+    noises = {x.name: x.noise for x in layers}
+    asked: list[frozenset[str]] = []
+
+    def drop(keep: object) -> float:
+        asked.append(frozenset(keep))  # type: ignore[call-overload]
+        return sum(noise for name, noise in noises.items() if name not in asked[-1])
+
+    keep, lost = budget.within(allowed, lambda: layers, drop)
+    assert lost <= allowed + 1e-9
+    assert frozenset(keep) in asked
+    assert [x.name for x in layers if x.name in keep] == keep  # the graph's order
+    assert len(asked) == len(set(asked))  # nothing is measured twice
+    assert len(asked) <= 2 * len(layers).bit_length() + budget.RETURNS + 2
+
+
+def test_cheap_noisy_layers_are_kept_and_where_none_must_be_none_are_looked_for() -> None:
+    layers = [layer(0, 0.90, 5.0), layer(1, 0.02, 4.0), layer(2, 0.02, 0.1), layer(3, 0.06, 0.1)]
+    noises = {x.name: x.noise for x in layers}
+    keep, _ = budget.within(5.5, lambda: layers, lambda keep: sum(v for k, v in noises.items() if k not in keep))
+    assert keep == ["layer 1"]
+
+    def never() -> list[Layer]:
+        raise AssertionError("no layer's noise is needed where the budget holds")
+
+    assert budget.within(1.0, never, lambda keep: 0.9) == ([], 0.9)
+
+
+def test_a_score_without_labels_is_none() -> None:
+    score = LabelScore(SIZE, 3, None)
+    score.add(Sample("a", frames(1)[0]), {"labels": np.zeros((1, *SIZE), np.uint8)})
+    assert np.isnan(score.points())
+
+
+BUILD: dict[str, Any] = {
+    "model": "enet", "size": (96, 128), "precisions": ("int8",), "targets": ("onnxruntime",), "calib_images": 8
+}  # fmt: skip
+
+
+def test_a_build_within_its_budget_says_which_layers_it_kept(tmp_path: Path) -> None:
+    labels = "streets:6@96x128:val"
+    (path,) = build(BuildRequest(**BUILD, data="streets:8@96x128:train", labels=labels, max_drop=0.0, out=tmp_path))
+    entry = load(path).manifest.calibration
+    assert entry is not None
+    assert entry["max_drop"]["points"] == 0
+    for why in entry["float_layers"].values():
+        assert why.startswith("--max-drop 0: ")
+    assert entry["max_drop"]["lost"] <= 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_drop": -1.0, "data": "streets:2@96x128"}, "--max-drop is how many points"),
+        ({"labels": "streets:2@96x128", "data": "streets:2@96x128"}, "--labels are what --max-drop is held on"),
+        ({"max_drop": 0.1, "precisions": ("fp32",)}, "give --precision int8 with it"),
+    ],
+)
+def test_a_wrong_budget_is_one_line(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        build(BuildRequest(**{**BUILD, **change}, out=tmp_path))
+
+
+def test_sensitivity_prints_all_layers_and_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plot = tmp_path / "layers.svg"
+    arguments = ["sensitivity", "enet", "--size", "64x64", "--data", "streets:2@64x64:train", "--plot", str(plot)]
+    assert _status([*arguments, "--target", "onnxruntime", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert sum(x["noise"] for x in found["layers"]) == pytest.approx(1)
+    bars = [e for e in ElementTree.parse(plot).iter("{http://www.w3.org/2000/svg}rect") if len(e)]
+    assert len(bars) == len(found["layers"]) > 100
+    noisiest = max(found["layers"], key=lambda x: x["noise"])["layer"]
+    assert noisiest in max(bars, key=lambda e: float(e.get("height", "0")))[0].text  # type: ignore[operator]
