@@ -77,7 +77,7 @@ def test_the_layer_that_int8_costs_most_is_found_and_the_graph_stays_as_it_is(gr
     convolution = next(layer for layer in found if layer.name == relus[1])  # 8 × (8/4) × 3 × 3 taps at 8 × 12
     assert convolution.operators == "Conv+Relu"
     whole = sum(n for n in (3 * 8 * 9 * 96, 2 * 8 * 9 * 96, 8 * 8 * 9 * 96, 8 * 4 * 9 * 96))
-    assert convolution.work == pytest.approx(2 * 8 * 9 * 96 / whole, rel=0.02)
+    assert convolution.work == pytest.approx(2 * 8 * 9 * 96 / whole, rel=0.05)
 
 
 def test_one_layer_alone_brings_what_its_own_rounding_brings(graph: ir.Model) -> None:
