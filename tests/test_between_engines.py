@@ -23,8 +23,6 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         pytest.skip("needs two targets whose engines run here")
     out = tmp_path_factory.mktemp("between")
     request = BuildRequest("enet", size=(64, 96), targets=names, precisions=("fp32", "int8"), data=DATA, out=out)
-        "enet", size=(64, 96), targets=tuple(RUNNABLE[:2]), precisions=("fp32", "int8"), data=DATA, out=out
-    )
     return sorted(build(request))
 
 
