@@ -99,7 +99,8 @@ class Kernel:
 
     def integers(self, scale: float) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int32]]:
         """Weights, steps and int32 bias for an input of ``scale``."""
-        wide = np.maximum(self.steps, np.abs(self.bias) / (BIAS_MAX * np.float32(scale))).astype(np.float32)
+        least = np.maximum(self.steps, np.finfo(np.float32).tiny)  # a slope next to nothing leaves no step
+        wide = np.maximum(least, np.abs(self.bias) / (BIAS_MAX * np.float32(scale))).astype(np.float32)
         values = np.round(self.values * self._each(self.steps / wide)).astype(np.int8)
         bias = np.round(self.bias / (wide.astype(np.float64) * np.float32(scale))).astype(np.int32)
         return values, wide, bias

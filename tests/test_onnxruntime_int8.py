@@ -19,6 +19,7 @@ from torch.nn import functional
 from edgeseg import models
 from edgeseg.export import onnxruntime as target
 from edgeseg.export._exact import Exact
+from edgeseg.export._qlinear import Kernel
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, unpool
 from edgeseg.export.passes._rewrite import array
@@ -165,3 +166,13 @@ def test_in_float_prelu_is_a_maximum_bit_for_bit(tmp_path: Path) -> None:
     assert not operators(tmp_path / target.FILE)["PRelu"]
     frame = frames()[0][None]
     assert (Exact(tmp_path / target.FILE).run(frame)["logits"] == Exact(model).run(frame)["logits"]).all()
+
+
+@pytest.mark.parametrize("slope", [0.0, 1e-45, 1e-20])
+def test_a_slope_next_to_nothing_leaves_a_kernel_of_finite_steps(slope: float) -> None:
+    kernel = Kernel(np.full((2, 1, 1, 1), 5, np.int8), np.full(2, 0.01, np.float32), np.array([0.5, -0.5]))
+    with np.errstate(all="raise", under="ignore"):
+        values, steps, bias = kernel.times(np.full(2, slope, np.float32)).integers(0.1)
+    assert (steps > 0).all() and np.isfinite(steps).all()
+    assert np.abs(values * steps.reshape(-1, 1, 1, 1)).max() < 1e-6
+    assert np.abs(bias * steps * np.float32(0.1)).max() < 1e-6
