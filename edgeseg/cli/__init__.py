@@ -17,6 +17,7 @@ from edgeseg.cli import (
     compare,
     demo,
     doctor,
+    export_triton,
     finish,
     matrix,
     models,
@@ -47,6 +48,7 @@ app.command("run")(run.run)
 app.command("train")(train.train)
 app.command("finish")(finish.finish)
 app.command("verify")(verify.verify)
+app.command("export-triton")(export_triton.export_triton)
 app.command("doctor")(doctor.doctor)
 
 
