@@ -1,0 +1,1 @@
+"""An edgeseg artifact as a ROS 2 node."""
