@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +26,9 @@ PACKAGE = Path(__file__).parent.parent / "examples" / "ros2" / "edgeseg_ros"
 def messages() -> Any:
     sys.path.insert(0, str(PACKAGE))
     try:
-        from edgeseg_ros import messages
+        return importlib.import_module("edgeseg_ros.messages")
     finally:
         sys.path.remove(str(PACKAGE))
-    return messages
 
 
 @dataclass
