@@ -6,6 +6,7 @@ protobuf/model_config.proto); which file a backend reads is of the server's "Mod
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from edgeseg.manifest import Manifest
 from edgeseg.spec import TensorSpec
 
 CONFIG, VERSION = "config.pbtxt", "1"
+RTX = "tensorrt_rtx"  # of a manifest's toolchain
 # By target: Triton's backend, and the engine's files as it looks for them.
 BACKENDS = {
     "tensorrt": ("tensorrt", ("model.plan",)),
@@ -25,8 +27,9 @@ BACKENDS = {
     "openvino": ("openvino", ("model.xml", "model.bin")),
 }
 TYPES = {
-    "bool": "TYPE_BOOL", "uint8": "TYPE_UINT8", "int8": "TYPE_INT8", "int32": "TYPE_INT32", "int64": "TYPE_INT64",
-    "float16": "TYPE_FP16", "float32": "TYPE_FP32",
+    "bool": "TYPE_BOOL", "uint8": "TYPE_UINT8", "uint16": "TYPE_UINT16", "uint32": "TYPE_UINT32",
+    "uint64": "TYPE_UINT64", "int8": "TYPE_INT8", "int16": "TYPE_INT16", "int32": "TYPE_INT32", "int64": "TYPE_INT64",
+    "float16": "TYPE_FP16", "float32": "TYPE_FP32", "float64": "TYPE_FP64",
 }  # fmt: skip
 NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
@@ -67,11 +70,19 @@ def export(path: str | Path, repository: Path, name: str | None = None, replace:
         raise InputError(
             f"Triton has no backend for {manifest.target} ({path}): build one of {', '.join(sorted(BACKENDS))}"
         )
+    if manifest.unproven is not None:
+        raise InputError(
+            f"{path} has never met its golden outputs ({manifest.unproven}): prove it first, edgeseg verify"
+        )
+    if RTX in manifest.toolchain:
+        raise InputError(f"{path} is a plan of TensorRT for RTX, which Triton does not load: build it with TensorRT")
+    if other := [spec for spec in (*manifest.inputs, *manifest.outputs) if spec.dtype not in TYPES]:
+        raise InputError(f"Triton has no type for {other[0].dtype} of '{other[0].name}' ({path})")
     name = name or artifact.path.resolve().name
     if not name or set(name) - NAME or name.startswith("."):
         raise InputError(f"'{name}' is no name of a model: use letters, digits, _, - and .")
     folder = repository / name
-    if folder.exists() and not replace:
+    if (folder.exists() or folder.is_symlink()) and not replace:
         raise InputError(f"{folder} is there already: give --name NAME, or --force to replace it")
     with whole_folder(folder) as temporary:
         (temporary / CONFIG).write_text("\n".join(config(manifest, name).lines()) + "\n", encoding="utf-8")
@@ -91,7 +102,7 @@ def config(manifest: Manifest, name: str) -> Block:
         "edgeseg.task": manifest.model.task,
         "edgeseg.model": f"{manifest.model.name} {manifest.model.variant}",
         "edgeseg.precision": manifest.precision,
-        "edgeseg.classes": ",".join(c.name for c in manifest.classes),
+        "edgeseg.classes": json.dumps([c.name for c in manifest.classes], ensure_ascii=False),
         "edgeseg.preprocess": preprocess,
         "edgeseg.answer": answer,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from edgeseg.artifact import load
 from edgeseg.cli import _status
 from edgeseg.errors import ArtifactError, InputError
 from edgeseg.export import BuildRequest, _targets, build
+from edgeseg.spec import TensorSpec
 
 TARGETS = [
     pytest.param(t, marks=[pytest.mark.skip(reason=why)] if (why := _targets.why_not(t)) else [])
@@ -89,7 +91,9 @@ def test_the_configuration_is_what_the_engine_says(
         assert {t.name: (types.Name(t.data_type), list(t.dims)) for t in tensors} == wanted
     assert found.instance_group[0].kind == schema.ModelInstanceGroup.KIND_CPU
     assert found.version_policy.latest.num_versions == 1
-    classes = found.parameters["edgeseg.classes"].string_value.split(",")
+    classes = json.loads(found.parameters["edgeseg.classes"].string_value)
+    assert found.parameters["edgeseg.task"].string_value == "semantic"
+    assert found.parameters["edgeseg.answer"].string_value.startswith("final")
     assert classes == [c.name for c in load(artifacts[target]).manifest.classes]
     for file in (folder / "1").iterdir():
         assert file.read_bytes() == (artifacts[target] / file.name).read_bytes()
@@ -126,9 +130,28 @@ def test_what_cannot_be_served_is_one_line(artifacts: dict[str, Path], tmp_path:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_an_altered_artifact_is_not_exported(artifacts: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"unproven": "no GPU here"}, "has never met its golden outputs"),
+        ({"toolchain": {"tensorrt_rtx": "1.7"}}, "TensorRT for RTX"),
+        ({"outputs": (TensorSpec("labels", (1, 64, 64), "complex64"),)}, "no type for complex64"),
+    ],
+)
+def test_an_engine_that_triton_should_not_get(
+    change: dict[str, Any], message: str, artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    one = next(path for target, path in artifacts.items() if target != "tflite")
+    copy = tmp_path / "copy"
+    shutil.copytree(one, copy)
+    manifest = replace(load(copy).manifest, **change)
+    (copy / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        triton.export(copy, tmp_path / "repository")
+    assert not (tmp_path / "repository").exists()
 
+
+def test_an_altered_artifact_is_not_exported(artifacts: dict[str, Path], tmp_path: Path) -> None:
     one = next(path for target, path in artifacts.items() if target != "tflite")
     copy = tmp_path / "copy"
     shutil.copytree(one, copy)
