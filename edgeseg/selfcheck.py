@@ -21,7 +21,8 @@ def selfcheck(folder: Path, name: str) -> None:
         CheckFailed: it does not open there, ends in a crash, or does not give the golden outputs.
     """
     if reason := _fails(folder):
-        raise CheckFailed(f"{name} failed its self-check and was not kept: {reason}")
+        said = reason.replace(str(folder), name).replace(folder.name, name)  # the temporary folder's name says nothing
+        raise CheckFailed(f"{name} failed its self-check and was not kept: {said}")
 
 
 def outputs(folder: Path, file: Path) -> dict[str, NDArray[Any]]:
