@@ -44,6 +44,7 @@ check: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy examples/ros2/edgeseg_ros/edgeseg_ros examples/ros2/try_node.py
 	$(VENV)/bin/lint-imports
 
 clean:

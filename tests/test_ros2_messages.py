@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,18 +19,23 @@ from hypothesis import strategies as st
 from edgeseg.boxes import Detections
 from edgeseg.errors import InputError
 from edgeseg.frames import ENCODINGS, to_rgb
+from edgeseg.runtimes import Health
 from edgeseg.spec import ClassSpec
 
 PACKAGE = Path(__file__).parent.parent / "examples" / "ros2" / "edgeseg_ros"
 
 
-@pytest.fixture(scope="module")
-def messages() -> Any:
+def of_the_example(name: str) -> Any:
     sys.path.insert(0, str(PACKAGE))
     try:
-        return importlib.import_module("edgeseg_ros.messages")
+        return importlib.import_module(f"edgeseg_ros.{name}")
     finally:
         sys.path.remove(str(PACKAGE))
+
+
+@pytest.fixture(scope="module")
+def messages() -> Any:
+    return of_the_example("messages")
 
 
 @dataclass
@@ -128,3 +135,39 @@ def test_boxes_have_centres_names_and_scores(messages: Any) -> None:
     assert (first.bbox.size_x, first.bbox.size_y) == (20, 40)
     assert first.results[0].hypothesis.class_id == "bus"
     assert first.results[0].hypothesis.score == pytest.approx(0.9)
+
+
+# diagnostic_msgs; levels are bytes in Python.
+DIAGNOSTIC = SimpleNamespace(
+    DiagnosticArray=lambda: SimpleNamespace(header=SimpleNamespace(stamp=None), status=[]),
+    DiagnosticStatus=lambda: SimpleNamespace(OK=b"\0", WARN=b"\1", ERROR=b"\2", values=[]),
+    KeyValue=SimpleNamespace,
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "stuck", "last_error", "level", "message"),
+    [
+        ("ready", 0, None, b"\0", "ready"),
+        ("ready", 1, "no answer after 2 s", b"\1", "no answer after 2 s"),
+        ("failed", 0, "lost", b"\2", "lost"),
+    ],
+)
+def test_health_is_a_diagnostic_status(
+    state: str, stuck: int, last_error: str | None, level: bytes, message: str
+) -> None:
+    health = Health(state, 9, 2, 1, 1, 0, 0.0, stuck, 3, last_error)
+    array = of_the_example("diagnostics").to_diagnostics(health, 5, "front: engine", "enet", "now", DIAGNOSTIC)
+    (status,) = array.status
+    assert array.header.stamp == "now"
+    assert (status.name, status.hardware_id, status.level, status.message) == ("front: engine", "enet", level, message)
+    values = {pair.key: pair.value for pair in status.values}
+    assert (values["frames"], values["replaced"], values["last_error"]) == ("9", "5", last_error or "")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rclpy") is not None, reason="rclpy is installed: run try_node.py")
+def test_without_ros_the_script_says_what_it_lacks() -> None:
+    script = PACKAGE.parent / "try_node.py"
+    ran = subprocess.run([sys.executable, str(script), "artifact"], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("skipped: rclpy")

@@ -15,5 +15,5 @@ setup(
         (f"share/{NAME}/config", ["config/edgeseg.yaml"]),
     ],
     install_requires=["setuptools", "edgeseg"],
-    entry_points={"console_scripts": [f"edgeseg_node = {NAME}.node:main"]},
+    entry_points={"console_scripts": [f"edgeseg_node = {NAME}.main:one", f"edgeseg_nodes = {NAME}.main:several"]},
 )

@@ -1,4 +1,4 @@
-"""The node ``edgeseg``: ``image`` in; ``~/labels`` (mono8) or ``~/detections`` out, and ``~/overlay`` (rgb8).
+"""The node: ``image`` in; ``~/labels`` (mono8) or ``~/detections`` out, ``~/overlay`` (rgb8) and ``/diagnostics``.
 
 A worker thread runs the engine on the latest image; images that come meanwhile replace each other. What it publishes
 has the header of the image it belongs to.
@@ -6,22 +6,24 @@ has the header of the image it belongs to.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from typing import Any
 
-import rclpy
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from edgeseg.errors import EdgesegError, InputError
 from edgeseg.frames import to_rgb
 from edgeseg.overlay import draw_boxes, draw_labels
 from edgeseg.runtimes import open_artifact
+from edgeseg_ros.diagnostics import to_diagnostics
 from edgeseg_ros.messages import to_detections, to_frame, to_image
 
 DEFAULTS: dict[str, Any] = {
-    "artifact": "", "threads": 0, "overlay": True, "score_threshold": 0.3, "queue_depth": 1, "diagnostics_seconds": 5.0
+    "artifact": "", "threads": 0, "overlay": True, "score_threshold": 0.3, "queue_depth": 1, "reliable": False,
+    "diagnostics_seconds": 5.0,
 }  # fmt: skip
 
 
@@ -32,8 +34,8 @@ class EdgesegNode(Node):
         EdgesegError: no artifact given, or one that cannot be opened; a detector without vision_msgs.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__("edgeseg", **options)
+    def __init__(self, name: str = "edgeseg", **options: Any) -> None:
+        super().__init__(name, **options)
         self._given = {name: self.declare_parameter(name, value).value for name, value in DEFAULTS.items()}
         if not self._given["artifact"]:
             raise InputError("give the parameter 'artifact': the folder of an edgeseg artifact")
@@ -42,7 +44,10 @@ class EdgesegNode(Node):
         )
         self._classes = self._engine.manifest.classes
         self._detects = self._engine.manifest.model.task == "detection"
-        self._messages = _vision_messages() if self._detects else None
+        self._messages = _messages("vision_msgs") if self._detects else None
+        if self._detects and self._messages is None:
+            self._engine.close()
+            raise InputError("a detector publishes vision_msgs/Detection2DArray: install vision_msgs")
         depth = max(1, int(self._given["queue_depth"]))
         self._answers = (
             self.create_publisher(self._messages.Detection2DArray, "~/detections", depth)
@@ -55,7 +60,12 @@ class EdgesegNode(Node):
         self._waiting, self._closing = threading.Condition(), False
         self._worker = threading.Thread(target=self._work, name="edgeseg", daemon=True)
         self._worker.start()
-        self.create_subscription(Image, "image", self._take, qos_profile_sensor_data)
+        trust = ReliabilityPolicy.RELIABLE if self._given["reliable"] else ReliabilityPolicy.BEST_EFFORT
+        self.create_subscription(Image, "image", self._take, QoSProfile(depth=depth, reliability=trust))
+        self._diagnostic = _messages("diagnostic_msgs")
+        self._diagnostics = (
+            self.create_publisher(self._diagnostic.DiagnosticArray, "/diagnostics", 10) if self._diagnostic else None
+        )
         self.create_timer(float(self._given["diagnostics_seconds"]), self._tell)
 
     def destroy_node(self) -> None:
@@ -83,6 +93,10 @@ class EdgesegNode(Node):
                 self._answer(message)
             except EdgesegError as error:
                 self.get_logger().error(str(error), throttle_duration_sec=5.0)
+            except Exception as error:  # a thread that ended here would leave a node that takes images and is silent
+                if not self.context.ok():  # nothing can be published any more
+                    return
+                self.get_logger().error(f"{type(error).__name__}: {error}", throttle_duration_sec=5.0)
 
     def _answer(self, message: Any) -> None:
         frame, encoding = to_frame(message)
@@ -101,30 +115,19 @@ class EdgesegNode(Node):
 
     def _tell(self) -> None:
         health = self._engine.health()
+        if self._diagnostics is not None:
+            name, stamp = f"{self.get_name()}: engine", self.get_clock().now().to_msg()
+            artifact = self._given["artifact"]
+            self._diagnostics.publish(to_diagnostics(health, self.replaced, name, artifact, stamp, self._diagnostic))
+            return
         text = f"{health.state}: {health.frames} frames, {health.errors} errors, {self.replaced} images replaced"
         log = self.get_logger()
         (log.info if health.state == "ready" else log.error)(text)
 
 
-def _vision_messages() -> Any:
+def _messages(package: str) -> Any:
+    """The module of ``package``'s messages, None where it is not installed."""
     try:
-        import vision_msgs.msg
+        return importlib.import_module(f"{package}.msg")
     except ImportError:
-        raise InputError("a detector publishes vision_msgs/Detection2DArray: install vision_msgs") from None
-    return vision_msgs.msg
-
-
-def main() -> None:
-    rclpy.init()
-    try:
-        node = EdgesegNode()
-    except EdgesegError as error:
-        rclpy.shutdown()
-        raise SystemExit(f"error: {error}") from None
-    try:
-        rclpy.spin(node)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+        return None
