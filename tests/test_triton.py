@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given
@@ -17,9 +18,12 @@ from hypothesis import strategies as st
 
 from edgeseg import triton
 from edgeseg.artifact import load
+from edgeseg.boxes import Decoder, Detections
 from edgeseg.cli import _status
+from edgeseg.datasets import open_dataset
 from edgeseg.errors import ArtifactError, InputError
 from edgeseg.export import BuildRequest, _targets, build
+from edgeseg.runtimes import open_artifact
 from edgeseg.spec import TensorSpec
 
 TARGETS = [
@@ -51,6 +55,14 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return dict(zip(targets, paths, strict=True))
 
 
+@pytest.fixture(scope="module")
+def detectors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    targets = tuple(t for t in ("openvino", "onnxruntime") if not _targets.why_not(t))
+    out = tmp_path_factory.mktemp("detectors")
+    paths = build(BuildRequest("efficientdet", size=(128, 128), frame=(96, 128), targets=targets, out=out))
+    return dict(zip(targets, paths, strict=True))
+
+
 def parsed(schema: ModuleType, text: str) -> Any:
     from google.protobuf import text_format
 
@@ -61,7 +73,10 @@ def ends(target: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(inputs, outputs) of the engine's own file: name → (Triton's type, dims)."""
     if target == "onnxruntime":
         graph = onnx.load(folder / "model.onnx").graph
-        kinds = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+        kinds = {
+            onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32",
+            onnx.TensorProto.INT32: "TYPE_INT32",
+        }  # fmt: skip
         found = []
         for side in (graph.input, graph.output):
             tensors = {v.name: v.type.tensor_type for v in side}
@@ -70,12 +85,21 @@ def ends(target: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     import openvino
 
     model = openvino.Core().read_model(folder / "model.xml")
-    names = {"u8": "TYPE_UINT8", "f32": "TYPE_FP32"}
+    names = {"u8": "TYPE_UINT8", "f32": "TYPE_FP32", "i32": "TYPE_INT32"}
     found = [
         {p.any_name: (names[p.element_type.get_type_name()], [int(d) for d in p.shape]) for p in side}
         for side in (model.inputs, model.outputs)
     ]
     return found[0], found[1]
+
+
+def configured(schema: ModuleType, config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(inputs, outputs) of a configuration, as ``ends``."""
+    name = schema.DataType.Name
+    inputs, outputs = (
+        {t.name: (name(t.data_type), list(t.dims)) for t in side} for side in (config.input, config.output)
+    )
+    return inputs, outputs
 
 
 @pytest.mark.parametrize("target", TARGETS[:2])
@@ -86,9 +110,7 @@ def test_the_configuration_is_what_the_engine_says(
     found = parsed(schema, (folder / "config.pbtxt").read_text(encoding="utf-8"))
     assert (found.name, found.backend, found.max_batch_size) == ("street-net", target, 0)
     assert (folder / "1" / found.default_model_filename).is_file()
-    types = schema.DataType
-    for tensors, wanted in zip((found.input, found.output), ends(target, folder / "1"), strict=True):
-        assert {t.name: (types.Name(t.data_type), list(t.dims)) for t in tensors} == wanted
+    assert configured(schema, found) == ends(target, folder / "1")
     assert found.instance_group[0].kind == schema.ModelInstanceGroup.KIND_CPU
     assert found.version_policy.latest.num_versions == 1
     classes = json.loads(found.parameters["edgeseg.classes"].string_value)
@@ -97,6 +119,34 @@ def test_the_configuration_is_what_the_engine_says(
     assert classes == [c.name for c in load(artifacts[target]).manifest.classes]
     for file in (folder / "1").iterdir():
         assert file.read_bytes() == (artifacts[target] / file.name).read_bytes()
+
+
+@pytest.mark.parametrize("target", TARGETS[:2])
+def test_a_detectors_configuration_says_who_makes_boxes(
+    target: str, detectors: dict[str, Path], schema: ModuleType, tmp_path: Path
+) -> None:
+    artifact = detectors[target]
+    folder = triton.export(artifact, tmp_path)
+    found = parsed(schema, (folder / "config.pbtxt").read_text(encoding="utf-8"))
+    assert configured(schema, found) == ends(target, folder / "1")
+    assert found.parameters["edgeseg.task"].string_value == "detection"
+    manifest = load(artifact).manifest
+    assert manifest.detection is not None
+    answer = found.parameters["edgeseg.answer"].string_value
+    assert answer.startswith("final" if manifest.detection.nms == "graph" else "raw")
+    frame = open_dataset("streets:1@96x128:val")[0].frame
+    with open_artifact(artifact, selftest=False) as engine:
+        given, wanted = engine.run({"frame": frame[None]}), engine.detect(frame)
+    assert set(given) == {t.name for t in found.output}
+    if answer.startswith("raw"):  # what docs/triton.md has a client do with what a server gives
+        made = Decoder(manifest.detection, manifest.preprocess, manifest.frame)(
+            given["class_logits"][0], given["box_deltas"][0]
+        )
+    else:
+        made = Detections(given["boxes"][0], given["scores"][0], given["classes"][0], int(given["count"][0]))
+    assert made.count == wanted.count > 0
+    for part in ("boxes", "scores", "classes"):
+        assert np.array_equal(getattr(made, part), getattr(wanted, part))
 
 
 def test_a_plan_goes_to_the_gpu(artifacts: dict[str, Path], schema: ModuleType) -> None:
@@ -168,3 +218,6 @@ def test_the_command(artifacts: dict[str, Path], tmp_path: Path, capsys: pytest.
     assert json.loads(capsys.readouterr().out)["models"] == [{"artifact": str(one), "model": str(tmp_path / "net")}]
     assert _status(["export-triton", str(one), str(one), "--out", str(tmp_path)]) == 2
     assert "with --name" in capsys.readouterr().err
+    served = [str(path) for target, path in artifacts.items() if target != "tflite"]
+    assert _status(["export-triton", *served, "--out", str(tmp_path / "all")]) == 0
+    assert {model.name for model in (tmp_path / "all").iterdir()} == {Path(path).name for path in served}
