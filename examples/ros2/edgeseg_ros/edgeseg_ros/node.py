@@ -10,6 +10,7 @@ import importlib
 import threading
 from typing import Any
 
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -31,14 +32,17 @@ class EdgesegNode(Node):
     """Opens the artifact, which runs its golden self-test, before it takes images.
 
     Raises:
-        EdgesegError: no artifact given, or one that cannot be opened; a detector without vision_msgs.
+        EdgesegError: a parameter of another type or out of range; no artifact given, or one that cannot be opened; a
+            detector without vision_msgs.
     """
 
     def __init__(self, name: str = "edgeseg", **options: Any) -> None:
         super().__init__(name, **options)
-        self._given = {name: self.declare_parameter(name, value).value for name, value in DEFAULTS.items()}
+        self._given = {name: self._parameter(name, value) for name, value in DEFAULTS.items()}
         if not self._given["artifact"]:
             raise InputError("give the parameter 'artifact': the folder of an edgeseg artifact")
+        if not self._given["diagnostics_seconds"] > 0:
+            raise InputError(f"diagnostics_seconds must be more than 0, not {self._given['diagnostics_seconds']:g}")
         self._engine = open_artifact(
             self._given["artifact"], threads=self._given["threads"] or None, watchdog=10.0, recover=True
         )
@@ -68,13 +72,24 @@ class EdgesegNode(Node):
         )
         self.create_timer(float(self._given["diagnostics_seconds"]), self._tell)
 
+    def _parameter(self, name: str, default: Any) -> Any:
+        """Its value, of the default's type; a whole number will do for a float. ROS itself would end in a traceback."""
+        value = self.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
+        if isinstance(default, float) and type(value) is int:
+            return float(value)
+        if type(value) is not type(default):
+            raise InputError(f"parameter '{name}' must be of type {type(default).__name__}, not {value!r}")
+        return value
+
     def destroy_node(self) -> None:
         with self._waiting:
             self._closing = True
             self._waiting.notify()
         self._worker.join(timeout=15.0)
-        self._engine.close()
-        super().destroy_node()
+        try:
+            self._engine.close()
+        finally:
+            super().destroy_node()
 
     def _take(self, message: Image) -> None:
         with self._waiting:

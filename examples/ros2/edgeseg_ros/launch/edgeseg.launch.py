@@ -7,9 +7,11 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 
 def generate_launch_description() -> LaunchDescription:
+    artifact = ParameterValue(LaunchConfiguration("artifact"), value_type=str)  # a name of digits too
     parameters = Path(get_package_share_directory("edgeseg_ros")) / "config" / "edgeseg.yaml"
     return LaunchDescription(
         [
@@ -19,7 +21,10 @@ def generate_launch_description() -> LaunchDescription:
                 package="edgeseg_ros",
                 executable="edgeseg_node",
                 name="edgeseg",
-                parameters=[str(parameters), {"artifact": LaunchConfiguration("artifact")}],
+                parameters=[
+                    str(parameters),
+                    {"artifact": artifact},
+                ],
                 remappings=[("image", LaunchConfiguration("image"))],
             ),
         ]
