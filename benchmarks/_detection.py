@@ -13,6 +13,7 @@ from edgeseg.benchmarks._judge import Frame, Shown, losses, scored
 from edgeseg.boxes import Detections, iou
 from edgeseg.datasets import Dataset, Sample
 from edgeseg.export._exact import Exact
+from edgeseg.export._score import truth_of
 from edgeseg.images import letterbox_frame
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import sqnr_db
@@ -109,10 +110,7 @@ class Boxes:
         return letterbox_frame(sample.frame, self._manifest.frame, self._manifest.preprocess.mean)
 
     def _truth(self, sample: Sample) -> Truth | None:
-        if sample.boxes is None or sample.box_classes is None:
-            return None
-        crowd = np.zeros(len(sample.boxes), bool) if sample.crowd is None else sample.crowd
-        return Truth(sample.boxes * self._fitted(sample)[1], sample.box_classes, crowd)
+        return truth_of(sample, self._fitted(sample)[1])
 
     def _agree(self, name: str, wanted: Detections, got: Detections) -> None:
         self._agreed[name] = self._agreed.get(name, np.zeros(3, np.int64)) + matches(wanted, got)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgeseg.benchmarks._judge import Frame, Shown, losses, scored
 from edgeseg.datasets import Dataset, Sample
 from edgeseg.export._exact import Exact
+from edgeseg.export._score import labels_of
 from edgeseg.images import resize_frame, resize_labels
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import agreement, confusion, miou, sqnr_db
@@ -42,10 +43,10 @@ class Semantic:
         return self._reference.run(frame)[1]
 
     def exact(self, exact: Exact, frame: Frame) -> Labels:
-        return _labels(exact.run(frame[None]))
+        return labels_of(exact.run(frame[None]))
 
     def add(self, sample: Sample, frame: Frame, outputs: Outputs, reference: Labels, ideal: Labels | None) -> None:
-        got, truth = _labels(outputs), self._truth(sample)
+        got, truth = labels_of(outputs), self._truth(sample)
         maps = {"reference": reference, "engine": got}
         self._agree("agreement", reference, got)
         if ideal is not None:
@@ -60,7 +61,7 @@ class Semantic:
                 self._confusions[name] = self._confusions.get(name, 0) + counts
 
     def shown(self, sample: Sample, frame: Frame, outputs: Outputs, reference: Labels) -> Shown:
-        return Shown(sample.name, frame, reference, _labels(outputs), self._truth(sample))
+        return Shown(sample.name, frame, reference, labels_of(outputs), self._truth(sample))
 
     def figures(self) -> dict[str, Any]:
         precision = self._manifest.precision
@@ -87,8 +88,3 @@ class Semantic:
 
     def _agree(self, name: str, a: Labels, b: Labels) -> None:
         self._agreements.setdefault(name, []).append(agreement(a, b))
-
-
-def _labels(outputs: Outputs) -> Labels:
-    found: Labels = outputs["labels"][0] if "labels" in outputs else outputs["logits"][0].argmax(0).astype(np.uint8)
-    return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeseg.artifact import write_whole
 from edgeseg.benchmarks.report_page.text import ABSENT, Run, dig
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -64,10 +64,4 @@ def write_tables(runs: Sequence[Run], folder: Path) -> None:
     """``results.csv`` and ``results.md`` in ``folder``, each whole."""
     forms: tuple[tuple[str, Callable[[Sequence[Run]], str]], ...] = (("csv", to_csv), ("md", to_markdown))
     for ending, form in forms:
-        path = folder / f"results.{ending}"
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            part.write_text(form(runs), encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(folder / f"results.{ending}", form(runs))

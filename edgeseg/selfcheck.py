@@ -21,8 +21,8 @@ def selfcheck(folder: Path, name: str) -> None:
         CheckFailed: it does not open there, ends in a crash, or does not give the golden outputs.
     """
     if reason := _fails(folder):
-        said = reason.replace(str(folder), name).replace(folder.name, name)  # the temporary folder's name says nothing
-        raise CheckFailed(f"{name} failed its self-check and was not kept: {said}")
+        said = reason.removeprefix(f"{folder}: ").removeprefix(f"{folder.name}: ")  # which may be a temporary one
+        raise CheckFailed(f"{name} failed its self-check and was not kept: {said.replace(str(folder), name)}")
 
 
 def outputs(folder: Path, file: Path) -> dict[str, NDArray[Any]]:

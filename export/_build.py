@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -17,7 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeseg import __version__, models
-from edgeseg.artifact import entries, whole_folder, write_golden
+from edgeseg.artifact import entries, whole_folder, write_golden, write_whole
 from edgeseg.datasets import Dataset, open_dataset
 from edgeseg.errors import CheckFailed, InputError
 from edgeseg.export import _targets
@@ -360,13 +359,7 @@ def _keep_onnx(folder: Path, digest: str, content: bytes) -> None:
     """The graph an artifact was made from, by its hash: ``check`` compares int8 engines with it."""
     path = folder / f"{digest}.onnx"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{digest}.{os.getpid()}"
-        try:
-            temporary.write_bytes(content)
-            temporary.rename(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, content)
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -22,12 +22,11 @@ Answers = dict[str, NDArray[Any]]
 
 
 class Score(Protocol):
-    """Counts frames. ``outputs`` are the graph's, with the batch axis."""
+    """Counts frames."""
 
-    def fit(self, sample: Sample) -> Frame:
-        """The sample's image as a frame."""
-
-    def add(self, sample: Sample, outputs: Answers) -> None: ...
+    def add(self, sample: Sample, answer: Callable[[Frame], Answers]) -> None:
+        """One image; ``answer`` gives the graph's outputs, with the batch axis, for it as a frame. It is not asked
+        where nothing is labelled."""
 
     def points(self) -> float:
         """mIoU or AP, 0 to 100; NaN where no frame has labels."""
@@ -37,8 +36,7 @@ def points(model: ir.Model, dataset: Dataset, score: Score, done: Callable[[], N
     """What ``model`` reaches on all of ``dataset``; ``done`` is called after each image."""
     exact = Exact(model)
     for i in range(len(dataset)):
-        sample = dataset[i]
-        score.add(sample, exact.run(score.fit(sample)[None]))
+        score.add(dataset[i], lambda frame: exact.run(frame[None]))
         done()
     return score.points()
 
@@ -50,12 +48,9 @@ class LabelScore:
         self._frame, self._classes, self._ignore_index = frame, classes, ignore_index
         self._counts = np.zeros((classes, classes), np.int64)
 
-    def fit(self, sample: Sample) -> Frame:
-        return resize_frame(sample.frame, self._frame)
-
-    def add(self, sample: Sample, outputs: Answers) -> None:
+    def add(self, sample: Sample, answer: Callable[[Frame], Answers]) -> None:
         if sample.labels is not None:
-            labels = outputs["labels"][0] if "labels" in outputs else outputs["logits"][0].argmax(0)
+            labels = labels_of(answer(resize_frame(sample.frame, self._frame)))
             truth = resize_labels(sample.labels, self._frame)
             self._counts += confusion(truth, labels, self._classes, self._ignore_index)
 
@@ -72,16 +67,28 @@ class BoxScore:
         self._truths: list[Truth] = []
         self._found: list[Detections] = []
 
-    def fit(self, sample: Sample) -> Frame:
-        return letterbox_frame(sample.frame, self._frame, self._mean)[0]
-
-    def add(self, sample: Sample, outputs: Answers) -> None:
-        if sample.boxes is None or sample.box_classes is None:
-            return
-        _, scale = letterbox_frame(sample.frame, self._frame, self._mean)
-        crowd = np.zeros(len(sample.boxes), bool) if sample.crowd is None else sample.crowd
-        self._truths.append(Truth(sample.boxes * scale, sample.box_classes, crowd))
-        self._found.append(self._decode(outputs["class_logits"][0], outputs["box_deltas"][0]))
+    def add(self, sample: Sample, answer: Callable[[Frame], Answers]) -> None:
+        frame, scale = letterbox_frame(sample.frame, self._frame, self._mean)
+        truth = truth_of(sample, scale)
+        if truth is not None:
+            outputs = answer(frame)
+            self._truths.append(truth)
+            self._found.append(self._decode(outputs["class_logits"][0], outputs["box_deltas"][0]))
 
     def points(self) -> float:
         return average_precision(self._truths, self._found, self._classes)[0] if self._truths else float("nan")
+
+
+def labels_of(outputs: Answers) -> Frame:
+    """The class ids uint8 H×W that one frame's ``outputs`` give or, of logits, choose."""
+    found: Frame = outputs["labels"][0] if "labels" in outputs else outputs["logits"][0].argmax(0).astype(np.uint8)
+    return found
+
+
+def truth_of(sample: Sample, scale: NDArray[np.float32]) -> Truth | None:
+    """What is on ``sample`` in the coordinates of its letterboxed frame, ``scale`` as ``letterbox_frame`` gives it;
+    None without labels."""
+    if sample.boxes is None or sample.box_classes is None:
+        return None
+    crowd = np.zeros(len(sample.boxes), bool) if sample.crowd is None else sample.crowd
+    return Truth(sample.boxes * scale, sample.box_classes, crowd)

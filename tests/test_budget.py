@@ -152,7 +152,7 @@ def test_cheap_noisy_layers_are_kept_and_where_none_must_be_none_are_looked_for(
 
 def test_a_score_without_labels_is_none() -> None:
     score = LabelScore(SIZE, 3, None)
-    score.add(Sample("a", frames(1)[0]), {"labels": np.zeros((1, *SIZE), np.uint8)})
+    score.add(Sample("a", frames(1)[0]), lambda _: {"labels": np.zeros((1, *SIZE), np.uint8)})
     assert np.isnan(score.points())
 
 

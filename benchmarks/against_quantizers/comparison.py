@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import sys
 from contextlib import redirect_stdout
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg import export
-from edgeseg.artifact import Artifact, entries, load, whole_folder
+from edgeseg.artifact import Artifact, entries, load, whole_folder, write_whole
 from edgeseg.benchmarks.against_quantizers import vendors
 from edgeseg.benchmarks.against_quantizers.networks import Network, located
 from edgeseg.benchmarks.parity import Answers, check
@@ -32,6 +31,7 @@ from edgeseg.datasets import open_dataset
 from edgeseg.errors import CheckFailed
 from edgeseg.export import BuildRequest, build
 from edgeseg.export._build import ONNX_FOLDER
+from edgeseg.export._frames import Frames
 from edgeseg.export._tasks import TASKS
 
 OURS = "ours"
@@ -73,9 +73,7 @@ class Comparison:
         if vendor is not None:  # so that the table is made where the vendor's package is not installed, too
             document["vendor"] = {"title": vendor.TITLE, "call": vendor.CALL, "target": vendor.TARGET}
         path = _file(self.settings.out, self.network, quantizer)
-        temporary = path.with_suffix(".partial")
-        temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        temporary.rename(path)
+        write_whole(path, json.dumps(document, indent=1, sort_keys=True) + "\n")
         return document
 
     def _basis(self, vendor: vendors.Vendor | None) -> Results:
@@ -92,7 +90,7 @@ class Comparison:
             try:
                 (path,) = build(self._request("int8", (target,), OURS))
             except CheckFailed as error:  # an engine that is not kept is a result, too
-                found[target] = {"error": re.sub(r" \.\S+:", "", str(error))[:200]}
+                found[target] = {"error": str(error)[:200]}
                 continue
             # Without it ``check`` leaves the graph in exact arithmetic out, half of its time, of no use to the table.
             shutil.rmtree(self.folder / OURS / ONNX_FOLDER)
@@ -131,9 +129,9 @@ class Comparison:
     def _frames(self) -> list[NDArray[np.uint8]]:
         """Those that our own build calibrates on."""
         manifest, dataset = self._float(TARGETS[0]).manifest, open_dataset(self.network.calibration)
-        picked = np.linspace(0, len(dataset) - 1, min(self.settings.images, len(dataset))).round().astype(int)
         fit = TASKS[manifest.model.task].fit
-        return [fit(dataset[int(i)].frame, manifest.frame, manifest.preprocess) for i in picked]
+        count = min(self.settings.images, len(dataset))
+        return list(Frames(dataset, count, lambda image: fit(image, manifest.frame, manifest.preprocess)))
 
 
 def read(out: Path, network: Network, quantizer: str) -> Results | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
+from edgeseg.artifact import write_whole
 from edgeseg.boxes import Detections
 from edgeseg.cli._legend import Legend
 from edgeseg.cli._sources import Frame
@@ -62,7 +63,7 @@ class Boxes:
             for box, s, k in zip(boxes, scores, kinds, strict=True)
         ]
         text = json.dumps({"schema": 1, "objects": objects}, indent=1, ensure_ascii=False)
-        _whole(folder / f"{name}-boxes.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
+        write_whole(folder / f"{name}-boxes.json", text + "\n")
 
     def draw(self, frame: Frame, answer: Detections) -> Frame:
         return draw_boxes(frame, answer, self._classes)
@@ -73,13 +74,6 @@ TASKS: dict[str, Callable[[Manifest, bool, bool], Answers]] = {"semantic": Label
 
 def write_image(image: Image.Image, path: Path) -> None:
     """As PNG, whole or not at all."""
-    _whole(path, lambda part: image.save(part, format="PNG"))
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    write_whole(path, content.getvalue())

@@ -1,14 +1,25 @@
-"""Options that need more reading than a type gives."""
+"""Options that several commands have, and those that need more reading than a type gives."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from edgeseg.datasets._classes import FORM, from_json
 from edgeseg.errors import InputError
 from edgeseg.overlay import distinct_color
 from edgeseg.spec import ClassSpec
+
+# What `build` and `sensitivity` make a network from.
+ModelName = Annotated[str, typer.Argument(help="A network of `edgeseg models`.")]
+Weights = Annotated[Path | None, typer.Option(help="Checkpoint; the packaged weights by default.")]
+VariantName = Annotated[str | None, typer.Option(help="The network's form; what the checkpoint fits, by default.")]
+Classes = Annotated[str | None, typer.Option(metavar="N|FILE", help="Number of classes, or a file that names them.")]
+InputSize = Annotated[str | None, typer.Option(metavar="HxW", help="The network's input.")]
+FrameSize = Annotated[str | None, typer.Option(metavar="HxW", help="The camera's frames.")]
 
 
 def parse_size(text: str | None, option: str) -> tuple[int, int] | None:

@@ -47,7 +47,3 @@ def show(image: Frame, wait: bool) -> bool:
 
 def _open() -> bool:
     return bool(cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1)
-
-
-def close_window() -> None:
-    cv2.destroyAllWindows()

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from edgeseg.cli._options import parse_classes, parse_size
+from edgeseg.cli._options import (
+    Classes,
+    FrameSize,
+    InputSize,
+    ModelName,
+    VariantName,
+    Weights,
+    parse_classes,
+    parse_size,
+)
 from edgeseg.cli._output import print_json
 from edgeseg.cli._progress import progress
 from edgeseg.cli._runs import identity
@@ -16,16 +25,12 @@ from edgeseg.errors import InputError
 
 
 def build(
-    model: Annotated[str, typer.Argument(help="A network of `edgeseg models`.")],
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint; the packaged weights by default.")] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="The network's form; what the checkpoint fits, by default.")
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option(metavar="N|FILE", help="Number of classes, or a file that names them.")
-    ] = None,
-    size: Annotated[str | None, typer.Option(metavar="HxW", help="The network's input.")] = None,
-    frame: Annotated[str | None, typer.Option(metavar="HxW", help="The camera's frames.")] = None,
+    model: ModelName,
+    weights: Weights = None,
+    variant: VariantName = None,
+    classes: Classes = None,
+    size: InputSize = None,
+    frame: FrameSize = None,
     target: Annotated[
         list[str] | None, typer.Option(help="openvino (default), tflite, onnxruntime, tensorrt; repeatable.")
     ] = None,

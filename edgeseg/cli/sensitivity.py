@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from edgeseg.cli._options import parse_classes, parse_size
+from edgeseg.cli._options import (
+    Classes,
+    FrameSize,
+    InputSize,
+    ModelName,
+    VariantName,
+    Weights,
+    parse_classes,
+    parse_size,
+)
 from edgeseg.cli._output import number, print_json, print_table
 from edgeseg.cli._progress import progress
 
@@ -15,17 +24,13 @@ COLUMNS = ("layer", "operators", "dB alone", "of all noise\n%", "of the work\n%"
 
 
 def sensitivity(
-    model: Annotated[str, typer.Argument(help="A network of `edgeseg models`.")],
+    model: ModelName,
     data: Annotated[str, typer.Option(metavar="SPEC", help="Images to calibrate on: KIND:PATH[:SPLIT].")],
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint; the packaged weights by default.")] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="The network's form; what the checkpoint fits, by default.")
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option(metavar="N|FILE", help="Number of classes, or a file that names them.")
-    ] = None,
-    size: Annotated[str | None, typer.Option(metavar="HxW", help="The network's input.")] = None,
-    frame: Annotated[str | None, typer.Option(metavar="HxW", help="The camera's frames.")] = None,
+    weights: Weights = None,
+    variant: VariantName = None,
+    classes: Classes = None,
+    size: InputSize = None,
+    frame: FrameSize = None,
     target: Annotated[str, typer.Option(help="Whose range of weights to take.")] = "openvino",
     calib_images: Annotated[int, typer.Option(help="How many images to calibrate on.")] = 64,
     rows: Annotated[int, typer.Option(help="How many layers the table shows, the noisiest first.")] = 20,

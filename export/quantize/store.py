@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +20,8 @@ import platformdirs
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from edgeseg.artifact import write_whole
 
 Facts = Mapping[str, str | list[str]]
 Arrays = dict[str, NDArray[np.generic]]
@@ -80,16 +81,9 @@ class Store:
 
     def keep(self, facts: Facts, arrays: Arrays) -> None:
         """Write them. Raises OSError where the folder does not take them; nothing half-written is left."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         told = json.dumps(facts, sort_keys=True)
         content = save(arrays, {"facts": told, "sha256": _digest(told, arrays)})
-        handle, name = tempfile.mkstemp(dir=self._folder, prefix=".")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-            os.replace(name, self._path(facts))
-        finally:
-            Path(name).unlink(missing_ok=True)
+        write_whole(self._path(facts), content)
         _drop_oldest(self._folder)
 
     def _path(self, facts: Facts) -> Path:
