@@ -23,7 +23,7 @@ matrix: $(READY)
 		matrix/random/results.json
 
 test: $(READY) $(VENV)/.tensorrt $(VENV)/.quantizers
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 # TensorRT for RTX, which builds real engines on a CPU, and the bindings of two other versions, which only show what
 # they have. They are under NVIDIA's licence and for x86-64: where they cannot be had, their tests skip and say so.

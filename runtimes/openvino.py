@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Runtime:
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
         try:
-            self._model = ov.Core().compile_model(folder / "model.xml", "CPU", config)
+            self._model = _core().compile_model(folder / "model.xml", "CPU", config)
             self.streams = int(self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
             self._requests = [self._model.create_infer_request() for _ in range(self.streams)]
             self._ports = {port.get_any_name(): port for port in (*self._model.inputs, *self._model.outputs)}
@@ -68,6 +69,14 @@ class Runtime:
         for _ in self._requests:  # each comes back from the frame that has it
             self._idle.get()
         self._ports, self._requests, self._model = {}, [], None
+
+
+@cache
+def _core() -> Any:
+    """One for the process, never destroyed: with its first engine the CPU plugin gives the calling thread a stack for
+    signals, and destroyed in another thread it takes the memory and leaves the stack set, so that the next signal that
+    Python handles, Ctrl-C for one, ends the process (2026.4)."""
+    return ov.Core()
 
 
 def _warn_of_saturation(folder: Path, manifest: Manifest) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -347,6 +349,18 @@ def test_the_watchdog_gives_a_stuck_call_up(folder: Path) -> None:
     while threads() and time.monotonic() < end:
         time.sleep(0.01)
     assert not threads()
+
+
+def test_signals_are_handled_after_an_engine_was_closed_by_another_thread(folder: Path) -> None:
+    """OpenVINO's plugin, if destroyed there, left a stack for signals that was no more."""
+    code = (
+        "import os, signal, sys, threading; from edgeseg.runtimes import open_artifact;"
+        "engine = open_artifact(sys.argv[1]);"
+        "closer = threading.Thread(target=engine.close); closer.start(); closer.join(); del engine, closer;"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled')); os.kill(os.getpid(), signal.SIGUSR1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_health_shows_a_call_that_hangs(folders: dict[str, Path]) -> None:
