@@ -7,13 +7,12 @@ cell too, with its reason, and stops nothing.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from edgeseg.artifact import load
+from edgeseg.artifact import load, write_whole
 from edgeseg.benchmarks import latency, parity
 from edgeseg.benchmarks.logits import sqnr
 from edgeseg.datasets import Dataset, open_dataset
@@ -87,14 +86,10 @@ class Cells:
 
     def keep(self, cell: Cell, run: Run) -> None:
         """Written whole or not at all."""
-        path = self._file(cell)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
         name, _, variant = self.model.partition(":")
         identity = {"model": name, "variant": variant, "target": cell[0], "precision": cell[1]}
         identity |= {"board": self.board} if self.board else {}
-        part.write_text(json.dumps({**identity, **run}, indent=1), encoding="utf-8")
-        part.replace(path)
+        write_whole(self._file(cell), json.dumps({**identity, **run}, indent=1))
 
     def _file(self, cell: Cell) -> Path:
         name, _, variant = self.model.partition(":")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeseg import nvidia
+from edgeseg.artifact import write_whole
 from edgeseg.errors import ArtifactError, InputError, MissingExtra
 from edgeseg.export import calibration_cache
 
@@ -168,7 +169,7 @@ class _Build:
         if plan is None:
             raise ArtifactError(f"{self.title} does not build this graph{self._complaint()}")
         if timing is not None and self.options.timing_cache is not None:
-            _write_whole(self.options.timing_cache, bytes(config.get_timing_cache().serialize()))
+            write_whole(self.options.timing_cache, bytes(config.get_timing_cache().serialize()))
         return bytes(plan)
 
     def _parse(self, network: Any, onnx: bytes) -> None:
@@ -304,9 +305,3 @@ def _calibrator(base: Any, content: bytes) -> Any:
             return None
 
     return Scales()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edgeseg.artifact import write_whole
 from edgeseg.errors import InputError
 
 LOCK, FOLDER, KEPT, KEY = ".lock", "unfinished", "model.plan", "made-with.json"
@@ -45,10 +45,9 @@ def kept_plan(bundle: Path, key: Mapping[str, Any]) -> bytes | None:
 def keep_plan(bundle: Path, key: Mapping[str, Any], plan: bytes) -> None:
     """The plan first and whole, then what it was made with: a plan without that, or of another, counts for nothing."""
     folder = bundle / FOLDER
-    folder.mkdir(exist_ok=True)
-    _replace(folder / KEPT, plan)
+    write_whole(folder / KEPT, plan)
     made = {**key, "sha256": hashlib.sha256(plan).hexdigest()}
-    _replace(folder / KEY, json.dumps(made).encode())
+    write_whole(folder / KEY, json.dumps(made))
 
 
 def drop_plan(bundle: Path) -> None:
@@ -57,12 +56,3 @@ def drop_plan(bundle: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     if folder.is_dir():
         folder.rmdir()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgeseg.artifact import write_whole
 from edgeseg.cli._output import finite, number, print_table
 from edgeseg.cli._packages import usable_targets
 from edgeseg.cli._progress import progress
@@ -41,7 +41,7 @@ def demo(
     with progress() as bars:
         paths = _build(model, out, bars)
         runs, overlays = _measure(paths, bars)
-    _write(out / "results.json", json.dumps({"schema": 1, "runs": finite(runs)}, indent=2))
+    write_whole(out / "results.json", json.dumps({"schema": 1, "runs": finite(runs)}, indent=2) + "\n")
     write_tables(runs, out)
     write_report(runs, overlays, out / "report.html")
     metric = TITLES[runs[0]["parity"]["metric"]]
@@ -92,15 +92,6 @@ def _measure(paths: list[Path], bars: Progress) -> tuple[list[dict[str, Any]], l
                 overlays.append(Overlay(s.title, s.frame, s.reference, s.engine, s.truth, dataset.classes, name))
             done()
     return runs, overlays
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _row(run: dict[str, Any]) -> list[str]:
