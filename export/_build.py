@@ -31,12 +31,15 @@ from edgeseg.export.quantize import budget
 from edgeseg.export.quantize.bias import Mean, input_means
 from edgeseg.export.quantize.calibrate import Calibration, calibration
 from edgeseg.export.quantize.calibrators import DEFAULT, calibrator
+from edgeseg.export.quantize.facts import told
 from edgeseg.export.quantize.heads import layers_of
 from edgeseg.export.quantize.observe import observe
 from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import quantize
-from edgeseg.export.quantize.sensitivity import Layer, sensitivity
+from edgeseg.export.quantize.sensitivity import Layer, noise, sensitivity
 from edgeseg.export.quantize.store import Store, default_folder
+from edgeseg.export.tune.tune import tune
+from edgeseg.export.tune.tuned import Tuned, facts_of
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import sqnr_db
 from edgeseg.progress import Progress, Silent
@@ -47,6 +50,8 @@ ONNX_FOLDER = "onnx"
 Quantized = tuple[ir.Model, Tensors, dict[str, Any]]  # the graph, its golden outputs, the manifest's part on it
 BALANCE = 16  # frames that tell the channels' ranges and means
 TELLING = 4  # frames that tell the layers' noise
+FAINT = 0.001  # noise relative to the answer, 30 dB, below which there is nothing to tune
+MARGIN = 0.5  # of a budget: what the graph may lose of it, as engines round on their own besides
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,9 @@ class BuildRequest:
     """What to build. ``size`` is the network's input, ``frame`` the camera's (height, width); each defaults to
     the other, both to the variant's. ``classes`` is a number or the classes themselves; by default the
     checkpoint's number, named by ``data`` where it fits. ``calibrator`` as ``edgeseg.export.quantize.calibrators`` has
-    them; with ``cache`` what calibration frames showed is kept for the next build (docs/int8.md). ``max_drop`` is how
-    many points of mIoU or AP int8 may lose on the images of ``labels``, by default those of ``data``."""
+    them; with ``cache`` what calibration frames showed is kept for the next build (docs/int8.md). With ``tune`` int8's
+    weights learn to give the float network's answers on those frames. ``max_drop`` is how many points of mIoU or AP
+    int8 may lose on the images of ``labels``, by default those of ``data``."""
 
     model: str
     weights: str | Path | None = None
@@ -70,6 +76,7 @@ class BuildRequest:
     calib_images: int = 64
     calibrator: str = DEFAULT
     cache: bool = True
+    tune: bool = True
     max_drop: float | None = None
     labels: str | None = None
     out: Path = field(default_factory=lambda: Path("build"))
@@ -98,21 +105,24 @@ def layer_noise(request: BuildRequest, progress: Progress | None = None) -> list
     work = _Build(replace(request, precisions=("int8",)), progress or Silent())
     with work.progress.task("capture and rewrite"):
         graph = work._graph()
-    return work.sensitivity(work._calibrated(graph), work._least_levels())
+    return work.sensitivity(work._calibrated(graph), work._least_levels())  # of weights as they were trained
 
 
 @dataclass(frozen=True)
 class Calibrated:
     """``graph``: the float graph with balanced channels. ``floats``: layers that int8 leaves in float, and why.
-    ``lost``: points of the task's metric, where a budget was asked for."""
+    ``tuned``: its weights, where they were. ``lost``: points of the task's metric, where a budget was asked for."""
 
     graph: ir.Model
     calibration: Calibration
     means: dict[str, Mean]
     floats: dict[str, str]
+    tuned: Tuned | None = None
     lost: float | None = None
 
     def quantized(self, levels: int, keep: Collection[str]) -> ir.Model:
+        if self.tuned is not None:  # its biases have the means' shifts in them
+            return quantize(self.tuned.put_into(self.graph, keep), self.calibration, levels, keep)
         return quantize(self.graph, self.calibration, levels, keep, self.means)
 
 
@@ -145,7 +155,7 @@ class _Build:
             graph = self._graph()
         golden = self._golden_frame()
         exact = {"frame": golden[None], **self.task.answers(self.network, self.preprocess, golden)}
-        calibrated = self._within_budget(self._calibrated(graph)) if "int8" in self.request.precisions else None
+        calibrated = self._accurate(self._calibrated(graph)) if "int8" in self.request.precisions else None
         quantized: dict[int, Quantized] = {}
         for name, precision, target in self.targets:
             with self.progress.task(f"compile {name} {precision}"):
@@ -193,11 +203,25 @@ class _Build:
         floats = dict.fromkeys(layers_of(seen.model, outputs), f"serves {' and '.join(outputs)} alone")
         return Calibrated(seen.model, found, means, floats)
 
-    def _within_budget(self, found: Calibrated) -> Calibrated:
-        """With so many more layers in float that the budget holds."""
-        allowed = self.request.max_drop
-        if allowed is None:
+    def _accurate(self, found: Calibrated) -> Calibrated:
+        """With its weights tuned, and with so many more layers in float as the budget takes."""
+        if self.request.tune:
+            found = self._tuned(found)
+        return found if self.request.max_drop is None else self._within_budget(found, self.request.max_drop)
+
+    def _tuned(self, found: Calibrated) -> Calibrated:
+        levels = self._least_levels()
+        rounded = found.quantized(levels, found.floats)
+        if noise(found.graph, rounded, self._telling()) <= FAINT:
             return found
+        facts = facts_of(found.calibration.digest, levels, found.floats)
+        frames, distance = self._frames(found.calibration.images), self.task.distance
+        tuned = tune(found.graph, rounded, levels, frames, distance, facts, self._store(", tuned"), self.progress)
+        parts = {**found.calibration.parts, "tuning": told(facts)["code"]}
+        return replace(found, tuned=tuned, calibration=replace(found.calibration, parts=parts))
+
+    def _within_budget(self, found: Calibrated, allowed: float) -> Calibrated:
+        """With so many more layers in float that the budget holds."""
         data = open_dataset(self.request.labels) if self.request.labels else self.dataset
         assert data is not None
         levels = self._least_levels()
@@ -210,9 +234,10 @@ class _Build:
             return reference - self._points(f"int8, {len(keep)} layers in float", model, data)
 
         def chosen() -> list[Layer]:
-            return [layer for layer in self.sensitivity(found, levels) if layer.name not in found.floats]
+            layers = self.sensitivity(replace(found, tuned=None), levels)
+            return [layer for layer in layers if layer.name not in found.floats]
 
-        keep, lost = budget.within(allowed, chosen, drop)
+        keep, lost = budget.within(MARGIN * allowed, chosen, drop)
         why = f"--max-drop {allowed:g}: kept so that no more is lost on {len(data)} images"
         return replace(found, floats={**found.floats, **dict.fromkeys(keep, why)}, lost=lost)
 
@@ -221,11 +246,13 @@ class _Build:
 
     def sensitivity(self, found: Calibrated, levels: int) -> list[Layer]:
         """What each layer costs in int8, in the graph's order."""
-        assert self.dataset is not None
-        few = list(self._frames(min(TELLING, len(self.dataset))))
         total = len(Plan(found.graph).layers())
         with self.progress.task("noise of each layer", total) as done:
-            return sensitivity(found.graph, partial(found.quantized, levels), few, done)
+            return sensitivity(found.graph, partial(found.quantized, levels), self._telling(), done)
+
+    def _telling(self) -> list[NDArray[np.uint8]]:
+        assert self.dataset is not None
+        return list(self._frames(min(TELLING, len(self.dataset))))
 
     def _points(self, what: str, model: ir.Model, data: Dataset) -> float:
         classes = len(self.classes)
@@ -233,8 +260,8 @@ class _Build:
         with self.progress.task(f"metric of {what}", len(data)) as done:
             return points(model, data, score, done)
 
-    def _store(self) -> Store | None:
-        name = f"{self.entry.name} {self.entry.variant} on {self.request.data}"
+    def _store(self, kind: str = "") -> Store | None:
+        name = f"{self.entry.name} {self.entry.variant} on {self.request.data}{kind}"
         return Store(default_folder(), name) if self.request.cache else None
 
     def _frames(self, count: int) -> Frames:
@@ -350,6 +377,7 @@ def _calibration_entry(found: Calibrated, levels: int, noise: dict[str, float]) 
         "images": calibration.images,
         "weight_levels": levels,
         "float_layers": found.floats,
+        "tuned": found.tuned and {"steps": found.tuned.steps, "distance": found.tuned.distance},
         "noise_db": {name: round(db, 2) for name, db in noise.items()},
         "parts": calibration.parts,
     }

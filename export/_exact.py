@@ -40,3 +40,15 @@ def with_outputs(model: ir.Model, names: Sequence[str]) -> onnx.ModelProto:
 
 def run_exactly(model: ir.Model, frame: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
     return Exact(model).run(frame)
+
+
+def last_floats(model: ir.Model) -> list[str]:
+    """The tensors that the outputs of ``model`` are or, of labels, are chosen from; each once."""
+    found = dict[str, None]()
+    for value in model.graph.outputs:
+        while (
+            value.dtype != ir.DataType.FLOAT and (node := value.producer()) is not None and node.inputs[0] is not None
+        ):
+            value = node.inputs[0]
+        found[str(value.name)] = None
+    return list(found)

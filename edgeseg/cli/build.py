@@ -44,6 +44,10 @@ def build(
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep what calibration frames showed for the next build.")
     ] = True,
+    tune: Annotated[
+        bool,
+        typer.Option("--tune/--no-tune", help="Let int8's weights learn the float network's answers on the images."),
+    ] = True,
     max_drop: Annotated[
         float | None,
         typer.Option(metavar="POINTS", help="Of mIoU or AP that int8 may lose: layers stay in float until it holds."),
@@ -87,6 +91,7 @@ def build(
         calib_images=calib_images,
         calibrator=calibrator,
         cache=cache,
+        tune=tune,
         max_drop=max_drop,
         labels=labels,
         out=out,

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeseg.export._exact import Exact
+from edgeseg.export._exact import Exact, last_floats
 from edgeseg.export.passes._rewrite import array, shape
 from edgeseg.export.quantize.plan import WEIGHTED, Plan
 
@@ -54,17 +54,15 @@ def sensitivity(
     return found
 
 
+def noise(model: ir.Model, rounded: ir.Model, frames: Sequence[NDArray[np.uint8]]) -> float:
+    """What ``rounded`` adds to the answers of ``model``, as a layer's."""
+    pairs = zip(_answers(model, frames), _answers(rounded, frames), strict=True)
+    return sum(_noise(a, b) for a, b in pairs) / len(frames)
+
+
 def _answers(model: ir.Model, frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[Any]]:
-    names = [_last_float(output) for output in model.graph.outputs]
-    exact = Exact(model, names)
+    exact = Exact(model, last_floats(model))
     return [answer for frame in frames for answer in exact.run(frame[None]).values()]
-
-
-def _last_float(value: ir.Value) -> str:
-    """The tensor that ``value`` is, or that its labels are chosen from."""
-    while value.dtype != ir.DataType.FLOAT and (node := value.producer()) is not None and node.inputs[0] is not None:
-        value = node.inputs[0]
-    return str(value.name)
 
 
 def _noise(exact: NDArray[Any], rounded: NDArray[Any]) -> float:
