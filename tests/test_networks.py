@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from edgeseg.datasets import open_dataset
 from edgeseg.export import _targets, tensorrt_graph
-from edgeseg.export._exact import Exact
+from edgeseg.export._exact import Exact, last_floats
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, simplify, unpool
 from edgeseg.export.quantize.calibrate import calibrate
 from edgeseg.export.quantize.equalize import channel_ranges, equalize
 from edgeseg.export.quantize.qdq import quantize
+from edgeseg.export.tune import distance
+from edgeseg.export.tune.graph import TorchGraph
 from edgeseg.manifest import Manifest, ModelEntry, Weights
 from edgeseg.metrics import sqnr_db
 from edgeseg.models._reference import Reference
@@ -99,6 +102,22 @@ def test_balanced_channels_change_nothing(compiled: Compiled) -> None:
     frame = compiled.frames[0][None]
     a, b = (Exact(m).run(frame)["logits"] for m in (compiled.graph, compiled.balanced))
     assert sqnr_db(a, b) >= min(90, POOLS_BY_INDEX.get(compiled.case.name, 90))
+
+
+def test_its_graph_can_be_tuned(compiled: Compiled) -> None:
+    """In PyTorch it says the same, and every weight in int8 learns."""
+    model, frame = compiled.model("int8", 127), torch.from_numpy(compiled.frames[0][None])
+    (name,), (rounded,) = last_floats(compiled.balanced), last_floats(model)
+    with torch.no_grad():
+        (same,) = TorchGraph(compiled.balanced, compiled.balanced, [name], 127).run(frame)
+    exact = Exact(compiled.balanced, [name]).run(frame.numpy())[name]
+    assert sqnr_db(exact, same.numpy()) >= min(80, POOLS_BY_INDEX.get(compiled.case.name, 80))
+    graph = TorchGraph(model, compiled.balanced, [rounded], 127)
+    assert graph.weights.keys() == {
+        n.name for n in model.graph if n.op_type in ("Conv", "ConvTranspose") and not constant(n)
+    }
+    distance.labels([same], graph.run(frame)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in graph.parameters())
 
 
 @pytest.mark.parametrize("generation", tensorrt_contract.GENERATIONS)
