@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgeseg.artifact import write_whole
 from edgeseg.benchmarks.report_page.text import escape
-from edgeseg.export.quantize.sensitivity import Layer
+from edgeseg.export.quantize.layer import Layer
 
 LEFT, TOP, HEIGHT, BELOW = 56, 44, 300, 44
 LEAST_WIDTH, LEAST_BAR = 640, 5

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,14 @@ from edgeseg.export.quantize import budget
 from edgeseg.export.quantize.bias import Mean, input_means
 from edgeseg.export.quantize.calibrate import Calibration, calibration
 from edgeseg.export.quantize.calibrators import DEFAULT, calibrator
+from edgeseg.export.quantize.dominant import dominant
 from edgeseg.export.quantize.facts import told
 from edgeseg.export.quantize.heads import layers_of
+from edgeseg.export.quantize.layer import Layer, noise
 from edgeseg.export.quantize.observe import observe
-from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import quantize
-from edgeseg.export.quantize.sensitivity import Layer, noise, sensitivity
 from edgeseg.export.quantize.store import Store, default_folder
+from edgeseg.export.tune.sensitivity import sensitivity
 from edgeseg.export.tune.tune import tune
 from edgeseg.export.tune.tuned import Tuned, facts_of
 from edgeseg.manifest import Manifest
@@ -49,8 +49,8 @@ from edgeseg.spec import OUTPUTS, PRECISIONS, ClassSpec, TensorSpec
 ONNX_FOLDER = "onnx"
 Quantized = tuple[ir.Model, Tensors, dict[str, Any]]  # the graph, its golden outputs, the manifest's part on it
 BALANCE = 16  # frames that tell the channels' ranges and means
-TELLING = 4  # frames that tell the layers' noise
-FAINT = 0.001  # noise relative to the answer, 30 dB, below which there is nothing to tune
+TELLING = 2  # frames that tell the layers' noise
+FAINT = 0.001  # noise relative to the answer, 30 dB, below which int8 is left as it is
 MARGIN = 0.5  # of a budget: what the graph may lose of it, as engines round on their own besides
 
 
@@ -59,9 +59,10 @@ class BuildRequest:
     """What to build. ``size`` is the network's input, ``frame`` the camera's (height, width); each defaults to
     the other, both to the variant's. ``classes`` is a number or the classes themselves; by default the
     checkpoint's number, named by ``data`` where it fits. ``calibrator`` as ``edgeseg.export.quantize.calibrators`` has
-    them; with ``cache`` what calibration frames showed is kept for the next build (docs/int8.md). With ``tune`` int8's
-    weights learn to give the float network's answers on those frames. ``max_drop`` is how many points of mIoU or AP
-    int8 may lose on the images of ``labels``, by default those of ``data``."""
+    them; with ``cache`` what calibration frames showed is kept for the next build (docs/int8.md). int8 leaves
+    layers in float that bring much of its noise for little of the work, unless ``all_int8``; with ``tune`` its weights
+    learn to give the float network's answers on the frames. ``max_drop`` is how many points of mIoU or AP int8 may lose
+    on the images of ``labels``, by default those of ``data``: layers stay in float as far as that takes."""
 
     model: str
     weights: str | Path | None = None
@@ -76,6 +77,7 @@ class BuildRequest:
     calib_images: int = 64
     calibrator: str = DEFAULT
     cache: bool = True
+    all_int8: bool = False
     tune: bool = True
     max_drop: float | None = None
     labels: str | None = None
@@ -105,7 +107,7 @@ def layer_noise(request: BuildRequest, progress: Progress | None = None) -> list
     work = _Build(replace(request, precisions=("int8",)), progress or Silent())
     with work.progress.task("capture and rewrite"):
         graph = work._graph()
-    return work.sensitivity(work._calibrated(graph), work._least_levels())  # of weights as they were trained
+    return work.sensitivity(replace(work._calibrated(graph), floats={}), work._least_levels())
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,12 @@ class Calibrated:
 
     def quantized(self, levels: int, keep: Collection[str]) -> ir.Model:
         if self.tuned is not None:  # its biases have the means' shifts in them
-            return quantize(self.tuned.put_into(self.graph, keep), self.calibration, levels, keep)
+            return quantize(self.weighted(keep), self.calibration, levels, keep)
         return quantize(self.graph, self.calibration, levels, keep, self.means)
+
+    def weighted(self, keep: Collection[str]) -> ir.Model:
+        """The float graph with tuned weights, but for those of the layers ``keep``."""
+        return self.graph if self.tuned is None else self.tuned.put_into(self.graph, keep)
 
 
 class _Build:
@@ -204,16 +210,18 @@ class _Build:
         return Calibrated(seen.model, found, means, floats)
 
     def _accurate(self, found: Calibrated) -> Calibrated:
-        """With its weights tuned, and with so many more layers in float as the budget takes."""
-        if self.request.tune:
-            found = self._tuned(found)
-        return found if self.request.max_drop is None else self._within_budget(found, self.request.max_drop)
+        """With tuned weights, and with those layers in float that the budget takes or, without one, that bring most of
+        the noise."""
+        levels, allowed = self._least_levels(), self.request.max_drop
+        loud = noise(found.graph, found.quantized(levels, found.floats), self._telling()) > FAINT
+        if loud and allowed is None and not self.request.all_int8:
+            found = replace(found, floats={**found.floats, **dominant(self.sensitivity(found, levels))})
+        if loud and self.request.tune:
+            found = self._tuned(found, levels)
+        return found if allowed is None else self._within_budget(found, allowed)
 
-    def _tuned(self, found: Calibrated) -> Calibrated:
-        levels = self._least_levels()
+    def _tuned(self, found: Calibrated, levels: int) -> Calibrated:
         rounded = found.quantized(levels, found.floats)
-        if noise(found.graph, rounded, self._telling()) <= FAINT:
-            return found
         facts = facts_of(found.calibration.digest, levels, found.floats)
         frames, distance = self._frames(found.calibration.images), self.task.distance
         tuned = tune(found.graph, rounded, levels, frames, distance, facts, self._store(", tuned"), self.progress)
@@ -233,11 +241,7 @@ class _Build:
             model = found.quantized(levels, {*found.floats, *keep})
             return reference - self._points(f"int8, {len(keep)} layers in float", model, data)
 
-        def chosen() -> list[Layer]:
-            layers = self.sensitivity(replace(found, tuned=None), levels)
-            return [layer for layer in layers if layer.name not in found.floats]
-
-        keep, lost = budget.within(MARGIN * allowed, chosen, drop)
+        keep, lost = budget.within(MARGIN * allowed, lambda: self.sensitivity(found, levels), drop)
         why = f"--max-drop {allowed:g}: kept so that no more is lost on {len(data)} images"
         return replace(found, floats={**found.floats, **dict.fromkeys(keep, why)}, lost=lost)
 
@@ -245,10 +249,11 @@ class _Build:
         return min(target.weight_levels() for _, precision, target in self.targets if precision == "int8")
 
     def sensitivity(self, found: Calibrated, levels: int) -> list[Layer]:
-        """What each layer costs in int8, in the graph's order."""
-        total = len(Plan(found.graph).layers())
-        with self.progress.task("noise of each layer", total) as done:
-            return sensitivity(found.graph, partial(found.quantized, levels), self._telling(), done)
+        """What each layer that is in int8 costs there, in the graph's order."""
+        frames, rounded = self._telling(), found.quantized(levels, found.floats)
+        with self.progress.task("noise of each layer", len(frames)) as done:
+            layers = sensitivity(found.weighted(found.floats), rounded, levels, frames, done)
+        return [layer for layer in layers if layer.name not in found.floats]
 
     def _telling(self) -> list[NDArray[np.uint8]]:
         assert self.dataset is not None
@@ -351,6 +356,8 @@ def _validate(request: BuildRequest) -> None:
         raise InputError("int8 needs images to calibrate on: give --data KIND:PATH[:SPLIT]")
     if request.max_drop is not None and not (request.max_drop >= 0 and "int8" in request.precisions):
         raise InputError("--max-drop is how many points int8 may lose, 0 or more: give --precision int8 with it")
+    if request.all_int8 and request.max_drop is not None:
+        raise InputError("--all-int8 keeps no layer in float, --max-drop those that it takes: give one of them")
     if request.labels and request.max_drop is None:
         raise InputError("--labels are what --max-drop is held on: give both")
     calibrator(request.calibrator)

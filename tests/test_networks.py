@@ -16,6 +16,7 @@ from edgeseg.export import _targets, tensorrt_graph
 from edgeseg.export._exact import Exact, last_floats
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, simplify, unpool
+from edgeseg.export.quantize.bias import is_convolution
 from edgeseg.export.quantize.calibrate import calibrate
 from edgeseg.export.quantize.equalize import channel_ranges, equalize
 from edgeseg.export.quantize.qdq import quantize
@@ -113,10 +114,8 @@ def test_its_graph_can_be_tuned(compiled: Compiled) -> None:
     exact = Exact(compiled.balanced, [name]).run(frame.numpy())[name]
     assert sqnr_db(exact, same.numpy()) >= min(80, POOLS_BY_INDEX.get(compiled.case.name, 80))
     graph = TorchGraph(model, compiled.balanced, [rounded], 127)
-    assert graph.weights.keys() == {
-        n.name for n in model.graph if n.op_type in ("Conv", "ConvTranspose") and not constant(n)
-    }
-    distance.labels([same], graph.run(frame)).backward()
+    assert graph.weights.keys() == {n.name for n in compiled.balanced.graph if is_convolution(n)}
+    distance.labels([same], graph.run(frame)).backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in graph.parameters())
 
 

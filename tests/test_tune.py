@@ -19,10 +19,10 @@ from edgeseg.export._build import _Build
 from edgeseg.export._exact import Exact, last_floats
 from edgeseg.export._tasks import TASKS
 from edgeseg.export.passes._rewrite import array
+from edgeseg.export.quantize.layer import noise
 from edgeseg.export.quantize.plan import Plan
-from edgeseg.export.quantize.sensitivity import noise
 from edgeseg.export.quantize.store import Store
-from edgeseg.export.tune import distance, graph, tune
+from edgeseg.export.tune import distance, graph, operators, tune
 from edgeseg.export.tune.graph import TorchGraph
 from edgeseg.export.tune.tuned import Tuned, facts_of, unpacked
 from edgeseg.progress import Silent
@@ -169,7 +169,7 @@ def test_what_is_near_enough_is_left_alone(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_operator_without_a_counterpart_is_named(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(graph.OPERATORS, "PRelu")
+    monkeypatch.delitem(operators.OPERATORS, "PRelu")
     with pytest.raises(InputError, match="PRelu"):
         case.tuned()
 

@@ -44,6 +44,9 @@ def build(
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep what calibration frames showed for the next build.")
     ] = True,
+    all_int8: Annotated[
+        bool, typer.Option("--all-int8", help="No layer in float, not even those that bring most of the noise.")
+    ] = False,
     tune: Annotated[
         bool,
         typer.Option("--tune/--no-tune", help="Let int8's weights learn the float network's answers on the images."),
@@ -91,6 +94,7 @@ def build(
         calib_images=calib_images,
         calibrator=calibrator,
         cache=cache,
+        all_int8=all_int8,
         tune=tune,
         max_drop=max_drop,
         labels=labels,

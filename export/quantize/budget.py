@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edgeseg.export.quantize.sensitivity import Layer
+from edgeseg.export.quantize.layer import Layer
 
 RETURNS = 6  # attempts to give layers back to int8 once within the budget
 

@@ -51,7 +51,7 @@ def quantize(
     for point in plan.points:
         if not plan.used(point):
             continue
-        uses = list(point.uses())
+        uses = [use for use in point.uses() if not (_floats(plan, point.producer()) and _floats(plan, use.node))]
         pairs[str(point.name)] = _pair(r, point, scales[str(plan.scale_of(point))])
         _redirect(model, point, uses, pairs[str(point.name)])
     for node in computations:
@@ -72,6 +72,10 @@ def quantize(
     model.metadata_props[KEPT] = json.dumps([str(n.outputs[0].name) for n in model.graph if plan.in_float(n)])
     r.finish()
     return model
+
+
+def _floats(plan: Plan, node: ir.Node | None) -> bool:
+    return node is not None and plan.in_float(node)
 
 
 def _quantized_inputs(plan: Plan, node: ir.Node) -> list[int]:

@@ -8,6 +8,7 @@ the parts, are alive at a time (arXiv:1604.06174).
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,7 +33,9 @@ class TorchGraph:
 
     ``weights`` float32, and ``biases``: of the convolutions in int8, by their nodes' names; ``weights`` start as those
     of ``exact``, the float graph that ``model`` was made from, and are rounded to ``levels`` per output channel at each
-    run, ``biases`` as ``model`` has them.
+    run, ``biases`` as ``model`` has them. Where ``noise`` is a dictionary, each backward pass adds to it,
+    by the names of what activations' QuantizeLinear and weights' DequantizeLinear write, the sum of the squares of
+    gradient times rounding error.
 
     Raises:
         InputError: an operator that has no counterpart in PyTorch here.
@@ -62,6 +65,7 @@ class TorchGraph:
             for node in nodes for v in node.inputs if v is not None and (found := array(v)) is not None
         }  # fmt: skip
         self._parts = list(_parts(nodes, names))
+        self.noise: defaultdict[str, float] | None = None
 
     def parameters(self) -> list[Tensor]:
         return [*self.weights.values(), *self.biases.values()]
@@ -90,19 +94,26 @@ class TorchGraph:
         inputs = [None if v is None else self._constants.get(str(v.name), alive.get(str(v.name))) for v in node.inputs]
         if node.op_type == "QuantizeLinear":
             assert inputs[0] is not None and inputs[1] is not None
-            return _rounded(inputs[0], inputs[1], LOW, HIGH)
+            return self._watched(_rounded(inputs[0], inputs[1], LOW, HIGH), inputs[0], str(node.outputs[0].name))
         if node.op_type == "DequantizeLinear":  # what was rounded kept its unit
             assert inputs[0] is not None
-            name, axis = self._weight_of.get(str(node.outputs[0].name), ("", 0))
-            return self._weight(self.weights[name], axis) if name else inputs[0]
+            written = str(node.outputs[0].name)
+            return self._weight(written, *self._weight_of[written]) if written in self._weight_of else inputs[0]
         if node.name in self.biases:
             inputs[2] = self.biases[node.name]
         return OPERATORS[node.op_type](node, inputs)
 
-    def _weight(self, values: Tensor, axis: int) -> Tensor:
+    def _weight(self, written: str, name: str, axis: int) -> Tensor:
+        values = self.weights[name]
         others = [a for a in range(values.ndim) if a != axis]
         step = values.detach().abs().amax(others, keepdim=True).clamp_min(1e-12) / self._levels
-        return _rounded(values, step, -self._levels, self._levels)
+        return self._watched(_rounded(values, step, -self._levels, self._levels), values, written)
+
+    def _watched(self, rounded: Tensor, exact: Tensor, name: str) -> Tensor:
+        if self.noise is None:
+            return rounded
+        found: Tensor = _Watch.apply(rounded, (rounded - exact).detach(), self.noise, name)  # type: ignore[no-untyped-call]
+        return found
 
 
 class _Round(torch.autograd.Function):
@@ -121,6 +132,20 @@ class _Round(torch.autograd.Function):
 def _rounded(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     found: Tensor = _Round.apply(x, step, low, high)  # type: ignore[no-untyped-call]
     return found
+
+
+class _Watch(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, error: Tensor, into: defaultdict[str, float], name: str) -> Tensor:
+        ctx.save_for_backward(error)
+        ctx.into, ctx.name = into, name
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (error,) = ctx.saved_tensors
+        ctx.into[ctx.name] += (gradients[0] * error).square().sum().item()
+        return gradients[0], None, None, None
 
 
 @dataclass(frozen=True)

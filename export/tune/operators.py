@@ -80,8 +80,8 @@ def _pad(node: ir.Node, inputs: Inputs) -> Tensor:
     if mode == "constant":
         fill = float(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else 0.0
         return F.pad(x, [n for pair in ends for n in pair], value=fill)
-    if mode == "reflect" and not any(map(any, ends[2:])):
-        return F.pad(x, [n for pair in ends[:2] for n in pair], mode="reflect")
+    if mode in ("reflect", "edge") and not any(map(any, ends[2:])):
+        return F.pad(x, [n for pair in ends[:2] for n in pair], mode="reflect" if mode == "reflect" else "replicate")
     raise NotImplementedError(f"Pad {mode}")
 
 

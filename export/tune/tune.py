@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeseg.export._exact import Exact, last_floats
+from edgeseg.export._exact import last_floats
 from edgeseg.export.quantize.store import Damaged, Facts, Store
 from edgeseg.export.tune.graph import TorchGraph
 from edgeseg.export.tune.tuned import Tuned, unpacked
@@ -59,11 +59,13 @@ def _tune(
     exact: ir.Model, rounded: ir.Model, levels: int, frames: Sequence[Frame], distance: Distance,
     done: Callable[[], None],
 ) -> Tuned:  # fmt: skip
-    graph, teacher = TorchGraph(rounded, exact, last_floats(rounded), levels), Exact(exact, last_floats(exact))
+    graph, teacher = (TorchGraph(model, exact, last_floats(model), levels) for model in (rounded, exact))
 
     def loss(frame: Frame) -> Tensor:
-        wanted = [torch.from_numpy(values) for values in teacher.run(frame[None]).values()]
-        return distance(wanted, graph.run(torch.from_numpy(frame[None])))
+        given = torch.from_numpy(frame[None])
+        with torch.no_grad():
+            wanted = teacher.run(given)
+        return distance(wanted, graph.run(given))
 
     def judged() -> float:
         picked = np.linspace(0, len(frames) - 1, min(JUDGES, len(frames))).round().astype(int)

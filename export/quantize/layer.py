@@ -1,9 +1,9 @@
-"""What each layer costs in int8: the noise that it alone brings to the network's answer, all others in float."""
+"""What a layer costs: work in any precision, noise in int8."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeseg.export._exact import Exact, last_floats
 from edgeseg.export.passes._rewrite import array, shape
-from edgeseg.export.quantize.plan import WEIGHTED, Plan
+from edgeseg.export.quantize.plan import WEIGHTED
 
 
 @dataclass(frozen=True)
@@ -32,26 +32,11 @@ class Layer:
         return math.inf if self.noise == 0 else -10 * math.log10(self.noise)
 
 
-def sensitivity(
-    model: ir.Model,
-    quantized: Callable[[Collection[str]], ir.Model],
-    frames: Sequence[NDArray[np.uint8]],
-    done: Callable[[], None] = lambda: None,
-) -> list[Layer]:
-    """Every layer of the clean float ``model`` in the graph's order. ``quantized(keep)`` gives its Q/DQ graph with the
-    layers ``keep`` in float; each is a graph of its own, in plain float arithmetic. ``frames`` are uint8 H×W×3 each;
-    ``done`` is called after each layer."""
-    layers = Plan(model).layers()
-    exact = _answers(model, frames)
-    work = {name: sum(map(_operations, nodes)) for name, nodes in layers.items()}
-    total = sum(work.values())
-    found = []
-    for name, nodes in layers.items():
-        rounded = _answers(quantized([other for other in layers if other != name]), frames)
-        noise = sum(_noise(a, b) for a, b in zip(exact, rounded, strict=True))
-        found.append(Layer(name, "+".join(n.op_type for n in nodes), work[name] / total, noise / len(frames)))
-        done()
-    return found
+def works(layers: Mapping[str, Sequence[ir.Node]]) -> dict[str, float]:
+    """The share of the work of each of the ``layers`` of a network."""
+    each = {name: sum(map(_operations, nodes)) for name, nodes in layers.items()}
+    total = sum(each.values())
+    return {name: work / total for name, work in each.items()}
 
 
 def noise(model: ir.Model, rounded: ir.Model, frames: Sequence[NDArray[np.uint8]]) -> float:

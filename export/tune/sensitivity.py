@@ -1,0 +1,87 @@
+"""What each layer's rounding does to the network's answer, from a few backward passes, however many layers there are.
+
+A rounding error e of a tensor moves the answer by J e, J being the answer's derivative. With v of independent normal
+numbers, E[(vᵀJ)ᵢ²] is the sum of J's squares in column i, so that one backward pass from v tells, for all tensors at
+once, Σᵢ (vᵀJ)ᵢ² eᵢ²: the power that errors bring which are independent of each other (the estimator of a diagonal is
+Bekas, Kokiopoulou and Saad's, Applied Numerical Mathematics 57, 2007).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgeseg.export._exact import last_floats
+from edgeseg.export.passes._rewrite import Rewriter
+from edgeseg.export.quantize.layer import Layer, works
+from edgeseg.export.quantize.plan import WEIGHTED, Plan
+from edgeseg.export.tune.graph import TorchGraph
+
+PROBES = 4  # of each frame
+
+
+def sensitivity(
+    exact: ir.Model, rounded: ir.Model, levels: int, frames: Sequence[NDArray[np.uint8]],
+    done: Callable[[], None] = lambda: None,
+) -> list[Layer]:  # fmt: skip
+    """Every layer of ``exact``, the clean float graph, in its order, as it is in ``rounded``, its Q/DQ graph. The noise
+    is that of the layer's weights, inputs and output, relative to the answer's power, summed over outputs: what int8
+    costs in this layer alone. ``frames`` are uint8 H×W×3 each; ``done`` is called after each. Neither graph is changed.
+
+    Raises:
+        InputError: an operator that has no counterpart in PyTorch here.
+    """
+    model = rounded.clone()
+    ends = _one_pair_for_each_reader(model)
+    graph = TorchGraph(model, exact, last_floats(model), levels)
+    graph.noise = defaultdict(float)
+    random = torch.Generator().manual_seed(0)
+    for frame in frames:
+        for _ in range(PROBES):
+            parts = [_probed(answer, random) for answer in graph.run(torch.from_numpy(frame[None]))]
+            torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
+        done()
+    layers = Plan(exact).layers()
+    layer_of = {node.name: name for name, nodes in layers.items() for node in nodes}
+    found = dict.fromkeys(layers, 0.0)
+    for pair, (source, reader) in ends.items():
+        for name in {source, layer_of.get(reader, "")} & layers.keys():
+            found[name] += graph.noise[pair] / (PROBES * len(frames))
+    work = works(layers)
+    return [Layer(name, "+".join(n.op_type for n in nodes), work[name], found[name]) for name, nodes in layers.items()]
+
+
+def _probed(answer: Tensor, random: torch.Generator) -> Tensor:
+    probe = torch.randn(answer.shape, generator=random)
+    return (probe * answer).sum() / answer.detach().square().sum().sqrt().clamp_min(1e-12)
+
+
+def _one_pair_for_each_reader(model: ir.Model) -> dict[str, tuple[str, str]]:
+    """The tensor before each pair and the node behind it, by what the pair's QuantizeLinear writes or, of weights, that
+    node reads."""
+    r, found = Rewriter(model), dict[str, tuple[str, str]]()
+    for rounds in [n for n in model.graph if n.op_type == "QuantizeLinear"]:
+        source, steps = rounds.inputs[0], rounds.inputs[1:]
+        assert source is not None
+        (restores,) = (use.node for use in rounds.outputs[0].uses())
+        reads = list(restores.outputs[0].uses())
+        found[str(rounds.outputs[0].name)] = str(source.name), str(reads[0].node.name) if reads else ""
+        for use in reads[1:]:
+            written = r.op("QuantizeLinear", [source, *steps], f"{source.name}_q")
+            value = r.op("DequantizeLinear", [written, *steps], f"{source.name}_dq")
+            for new, old in ((written, rounds.outputs[0]), (value, restores.outputs[0])):
+                new.shape, new.type = old.shape, old.type
+            use.node.replace_input_with(use.idx, value)
+            found[str(written.name)] = str(source.name), str(use.node.name)
+    for node in model.graph:
+        weight = node.inputs[1] if node.op_type in WEIGHTED else None
+        if weight is not None:
+            found[str(weight.name)] = "", str(node.name)
+    r.finish()
+    return found
