@@ -31,15 +31,12 @@ from edgeseg.export.quantize.bias import Mean, input_means
 from edgeseg.export.quantize.calibrate import Calibration, calibration
 from edgeseg.export.quantize.calibrators import DEFAULT, calibrator
 from edgeseg.export.quantize.dominant import dominant
-from edgeseg.export.quantize.facts import told
 from edgeseg.export.quantize.heads import layers_of
 from edgeseg.export.quantize.layer import Layer, noise
 from edgeseg.export.quantize.observe import observe
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.export.quantize.store import Store, default_folder
-from edgeseg.export.tune.sensitivity import sensitivity
-from edgeseg.export.tune.tune import tune
-from edgeseg.export.tune.tuned import Tuned, facts_of
+from edgeseg.export.sensitivity.layers import sensitivity
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import sqnr_db
 from edgeseg.progress import Progress, Silent
@@ -59,10 +56,10 @@ class BuildRequest:
     """What to build. ``size`` is the network's input, ``frame`` the camera's (height, width); each defaults to
     the other, both to the variant's. ``classes`` is a number or the classes themselves; by default the
     checkpoint's number, named by ``data`` where it fits. ``calibrator`` as ``edgeseg.export.quantize.calibrators`` has
-    them; with ``cache`` what calibration frames showed is kept for the next build (docs/int8.md). int8 leaves
-    layers in float that bring much of its noise for little of the work, unless ``all_int8``; with ``tune`` its weights
-    learn to give the float network's answers on the frames. ``max_drop`` is how many points of mIoU or AP int8 may lose
-    on the images of ``labels``, by default those of ``data``: layers stay in float as far as that takes."""
+    them; with ``cache`` what calibration frames showed is kept for the next build (docs/int8.md). int8 leaves layers in
+    float that bring much of its noise for little of the work, unless ``all_int8``. ``max_drop`` is how many points of
+    mIoU or AP int8 may lose on the images of ``labels``, by default those of ``data``: layers stay in float as far as
+    that takes."""
 
     model: str
     weights: str | Path | None = None
@@ -78,7 +75,6 @@ class BuildRequest:
     calibrator: str = DEFAULT
     cache: bool = True
     all_int8: bool = False
-    tune: bool = True
     max_drop: float | None = None
     labels: str | None = None
     out: Path = field(default_factory=lambda: Path("build"))
@@ -113,23 +109,16 @@ def layer_noise(request: BuildRequest, progress: Progress | None = None) -> list
 @dataclass(frozen=True)
 class Calibrated:
     """``graph``: the float graph with balanced channels. ``floats``: layers that int8 leaves in float, and why.
-    ``tuned``: its weights, where they were. ``lost``: points of the task's metric, where a budget was asked for."""
+    ``lost``: points of the task's metric, where a budget was asked for."""
 
     graph: ir.Model
     calibration: Calibration
     means: dict[str, Mean]
     floats: dict[str, str]
-    tuned: Tuned | None = None
     lost: float | None = None
 
     def quantized(self, levels: int, keep: Collection[str]) -> ir.Model:
-        if self.tuned is not None:  # its biases have the means' shifts in them
-            return quantize(self.weighted(keep), self.calibration, levels, keep)
         return quantize(self.graph, self.calibration, levels, keep, self.means)
-
-    def weighted(self, keep: Collection[str]) -> ir.Model:
-        """The float graph with tuned weights, but for those of the layers ``keep``."""
-        return self.graph if self.tuned is None else self.tuned.put_into(self.graph, keep)
 
 
 class _Build:
@@ -161,7 +150,7 @@ class _Build:
             graph = self._graph()
         golden = self._golden_frame()
         exact = {"frame": golden[None], **self.task.answers(self.network, self.preprocess, golden)}
-        calibrated = self._accurate(self._calibrated(graph)) if "int8" in self.request.precisions else None
+        calibrated = self._with_floats(self._calibrated(graph)) if "int8" in self.request.precisions else None
         quantized: dict[int, Quantized] = {}
         for name, precision, target in self.targets:
             with self.progress.task(f"compile {name} {precision}"):
@@ -209,24 +198,15 @@ class _Build:
         floats = dict.fromkeys(layers_of(seen.model, outputs), f"serves {' and '.join(outputs)} alone")
         return Calibrated(seen.model, found, means, floats)
 
-    def _accurate(self, found: Calibrated) -> Calibrated:
-        """With tuned weights, and with those layers in float that the budget takes or, without one, that bring most of
-        the noise."""
-        levels, allowed = self._least_levels(), self.request.max_drop
-        loud = noise(found.graph, found.quantized(levels, found.floats), self._telling()) > FAINT
-        if loud and allowed is None and not self.request.all_int8:
-            found = replace(found, floats={**found.floats, **dominant(self.sensitivity(found, levels))})
-        if loud and self.request.tune:
-            found = self._tuned(found, levels)
-        return found if allowed is None else self._within_budget(found, allowed)
-
-    def _tuned(self, found: Calibrated, levels: int) -> Calibrated:
+    def _with_floats(self, found: Calibrated) -> Calibrated:
+        """With those layers in float that the budget takes or, without one, that bring most of the noise."""
+        if self.request.max_drop is not None:
+            return self._within_budget(found, self.request.max_drop)
+        levels = self._least_levels()
         rounded = found.quantized(levels, found.floats)
-        facts = facts_of(found.calibration.digest, levels, found.floats)
-        frames, distance = self._frames(found.calibration.images), self.task.distance
-        tuned = tune(found.graph, rounded, levels, frames, distance, facts, self._store(", tuned"), self.progress)
-        parts = {**found.calibration.parts, "tuning": told(facts)["code"]}
-        return replace(found, tuned=tuned, calibration=replace(found.calibration, parts=parts))
+        if self.request.all_int8 or noise(found.graph, rounded, self._telling()) <= FAINT:
+            return found
+        return replace(found, floats={**found.floats, **dominant(self.sensitivity(found, levels))})
 
     def _within_budget(self, found: Calibrated, allowed: float) -> Calibrated:
         """With so many more layers in float that the budget holds."""
@@ -252,7 +232,7 @@ class _Build:
         """What each layer that is in int8 costs there, in the graph's order."""
         frames, rounded = self._telling(), found.quantized(levels, found.floats)
         with self.progress.task("noise of each layer", len(frames)) as done:
-            layers = sensitivity(found.weighted(found.floats), rounded, levels, frames, done)
+            layers = sensitivity(found.graph, rounded, frames, done)
         return [layer for layer in layers if layer.name not in found.floats]
 
     def _telling(self) -> list[NDArray[np.uint8]]:
@@ -265,8 +245,8 @@ class _Build:
         with self.progress.task(f"metric of {what}", len(data)) as done:
             return points(model, data, score, done)
 
-    def _store(self, kind: str = "") -> Store | None:
-        name = f"{self.entry.name} {self.entry.variant} on {self.request.data}{kind}"
+    def _store(self) -> Store | None:
+        name = f"{self.entry.name} {self.entry.variant} on {self.request.data}"
         return Store(default_folder(), name) if self.request.cache else None
 
     def _frames(self, count: int) -> Frames:
@@ -384,7 +364,6 @@ def _calibration_entry(found: Calibrated, levels: int, noise: dict[str, float]) 
         "images": calibration.images,
         "weight_levels": levels,
         "float_layers": found.floats,
-        "tuned": found.tuned and {"steps": found.tuned.steps, "distance": found.tuned.distance},
         "noise_db": {name: round(db, 2) for name, db in noise.items()},
         "parts": calibration.parts,
     }

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from edgeseg.boxes import Decoder, clear_of_cut
 from edgeseg.export._score import BoxScore, LabelScore, Score
 from edgeseg.export.passes import frame_io, suppress
-from edgeseg.export.tune import distance
-from edgeseg.export.tune.tune import Distance
 from edgeseg.images import letterbox_frame, resize_frame
 from edgeseg.models import Network
 from edgeseg.models._reference import DetectionReference, Reference
@@ -24,13 +22,9 @@ Tensors = dict[str, NDArray[Any]]
 
 
 class Task(Protocol):
-    """``outputs`` are the names of the network's own outputs; ``distance`` is a rounded network's answer's from the one
-    that it should give."""
+    """``outputs`` are the names of the network's own outputs."""
 
     outputs: tuple[str, ...]
-
-    @property
-    def distance(self) -> Distance: ...
 
     def ends(self, graph: ir.Model, preprocess: Preprocess, frame: tuple[int, int], output: str) -> None:
         """Move both ends into ``graph``; ``output`` as the request has it."""
@@ -58,7 +52,6 @@ class Task(Protocol):
 
 class Semantic:
     outputs: tuple[str, ...] = ("logits",)
-    distance = staticmethod(distance.labels)
 
     def ends(self, graph: ir.Model, preprocess: Preprocess, frame: tuple[int, int], output: str) -> None:
         frame_io.apply(graph, preprocess, frame, output)
@@ -89,7 +82,6 @@ class Boxes:
     where the target makes them there, else in the runtime (edgeseg.boxes)."""
 
     outputs: tuple[str, ...] = suppress.RAW
-    distance = staticmethod(distance.boxes)
 
     def ends(self, graph: ir.Model, preprocess: Preprocess, frame: tuple[int, int], output: str) -> None:
         frame_io.apply_frame(graph, preprocess, frame)

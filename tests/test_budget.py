@@ -33,7 +33,7 @@ from edgeseg.export.quantize.dominant import WORK, dominant
 from edgeseg.export.quantize.layer import Layer, noise
 from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import quantize
-from edgeseg.export.tune.sensitivity import sensitivity
+from edgeseg.export.sensitivity.layers import sensitivity
 from edgeseg.spec import Preprocess
 
 SIZE = (16, 24)
@@ -71,7 +71,7 @@ def test_the_layer_that_int8_costs_most_is_found_and_the_graph_stays_as_it_is(gr
     before = ir.to_proto(graph).SerializeToString(deterministic=True)
     rounded = quantize(graph, calibrate(graph, frames()))
     whole_before = ir.to_proto(rounded).SerializeToString(deterministic=True)
-    found = sensitivity(graph, rounded, 127, frames())
+    found = sensitivity(graph, rounded, frames())
     assert [layer.name for layer in found] == list(Plan(graph).layers())
     assert sum(layer.work for layer in found) == pytest.approx(1)
     relus = [str(n.outputs[0].name) for n in graph.graph if n.op_type == "Relu"]
@@ -87,7 +87,7 @@ def test_the_layer_that_int8_costs_most_is_found_and_the_graph_stays_as_it_is(gr
 def test_what_a_layer_costs_is_what_it_brings_alone(graph: ir.Model) -> None:
     """Its graph with all others in float, run in plain arithmetic, against what the derivatives told."""
     calibration, layers = calibrate(graph, frames()), list(Plan(graph).layers())
-    told = {x.name: x for x in sensitivity(graph, quantize(graph, calibration), 127, frames())}
+    told = {x.name: x for x in sensitivity(graph, quantize(graph, calibration), frames())}
     assert list(told) == layers
     for name in layers:
         model = quantize(graph, calibration, 127, [other for other in layers if other != name])
@@ -207,7 +207,7 @@ def test_a_build_within_its_budget_says_which_layers_it_kept(tmp_path: Path) -> 
 def test_layers_that_dominate_stay_in_float_unless_all_is_asked_in_int8(tmp_path: Path) -> None:
     found = []
     for all_int8 in (False, True):
-        more: dict[str, Any] = {"data": "streets:8@96x128:train", "tune": False, "all_int8": all_int8}
+        more: dict[str, Any] = {"data": "streets:8@96x128:train", "all_int8": all_int8}
         entry = load(build(BuildRequest(**BUILD, **more, out=tmp_path / str(all_int8)))[0]).manifest.calibration
         assert entry is not None
         found.append(entry)

@@ -16,12 +16,11 @@ from edgeseg.export import _targets, tensorrt_graph
 from edgeseg.export._exact import Exact, last_floats
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, simplify, unpool
-from edgeseg.export.quantize.bias import is_convolution
 from edgeseg.export.quantize.calibrate import calibrate
 from edgeseg.export.quantize.equalize import channel_ranges, equalize
 from edgeseg.export.quantize.qdq import quantize
-from edgeseg.export.tune import distance
-from edgeseg.export.tune.graph import TorchGraph
+from edgeseg.export.sensitivity.graph import TorchGraph
+from edgeseg.export.sensitivity.layers import sensitivity
 from edgeseg.manifest import Manifest, ModelEntry, Weights
 from edgeseg.metrics import sqnr_db
 from edgeseg.models._reference import Reference
@@ -105,18 +104,15 @@ def test_balanced_channels_change_nothing(compiled: Compiled) -> None:
     assert sqnr_db(a, b) >= min(90, POOLS_BY_INDEX.get(compiled.case.name, 90))
 
 
-def test_its_graph_can_be_tuned(compiled: Compiled) -> None:
-    """In PyTorch it says the same, and every weight in int8 learns."""
-    model, frame = compiled.model("int8", 127), torch.from_numpy(compiled.frames[0][None])
-    (name,), (rounded,) = last_floats(compiled.balanced), last_floats(model)
+def test_what_its_layers_cost_is_known(compiled: Compiled) -> None:
+    """In PyTorch the graph says the same, and every layer's noise is told."""
+    frame, names = compiled.frames[0], last_floats(compiled.balanced)
     with torch.no_grad():
-        (same,) = TorchGraph(compiled.balanced, compiled.balanced, [name], 127).run(frame)
-    exact = Exact(compiled.balanced, [name]).run(frame.numpy())[name]
+        (same,) = TorchGraph(compiled.balanced, compiled.balanced, names).run(torch.from_numpy(frame[None]))
+    exact = Exact(compiled.balanced, names).run(frame[None])[names[0]]
     assert sqnr_db(exact, same.numpy()) >= min(80, POOLS_BY_INDEX.get(compiled.case.name, 80))
-    graph = TorchGraph(model, compiled.balanced, [rounded], 127)
-    assert graph.weights.keys() == {n.name for n in compiled.balanced.graph if is_convolution(n)}
-    distance.labels([same], graph.run(frame)).backward()  # type: ignore[no-untyped-call]
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in graph.parameters())
+    layers = sensitivity(compiled.balanced, compiled.model("int8", 127), [frame])
+    assert all(0 < layer.noise < np.inf for layer in layers)
 
 
 @pytest.mark.parametrize("generation", tensorrt_contract.GENERATIONS)

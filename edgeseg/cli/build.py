@@ -47,10 +47,6 @@ def build(
     all_int8: Annotated[
         bool, typer.Option("--all-int8", help="No layer in float, not even those that bring most of the noise.")
     ] = False,
-    tune: Annotated[
-        bool,
-        typer.Option("--tune/--no-tune", help="Let int8's weights learn the float network's answers on the images."),
-    ] = True,
     max_drop: Annotated[
         float | None,
         typer.Option(metavar="POINTS", help="Of mIoU or AP that int8 may lose: layers stay in float until it holds."),
@@ -95,7 +91,6 @@ def build(
         calibrator=calibrator,
         cache=cache,
         all_int8=all_int8,
-        tune=tune,
         max_drop=max_drop,
         labels=labels,
         out=out,

@@ -1,7 +1,7 @@
-"""A Q/DQ graph in PyTorch, differentiable through its rounding, with the weights behind it as parameters.
+"""A Q/DQ graph in PyTorch, differentiable through its rounding.
 
-Rounding passes gradients on where it does not clip (the straight-through estimator, arXiv:1308.3432). Parts of the
-graph are recomputed in the backward pass, so that no more than ``MOST`` bytes of its tensors, and what stands between
+Rounding passes derivatives on where it does not clip (the straight-through estimator, arXiv:1308.3432). Parts of the
+graph are computed again on the way back, so that no more than ``MOST`` bytes of its tensors, and what stands between
 the parts, are alive at a time (arXiv:1604.06174).
 """
 
@@ -14,61 +14,49 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, attribute, shape
-from edgeseg.export.quantize.bias import is_convolution
-from edgeseg.export.tune.operators import OPERATORS
+from edgeseg.export.quantize.plan import WEIGHTED
+from edgeseg.export.sensitivity.operators import OPERATORS
 
 MOST = 64 << 20
 LOW, HIGH = -128, 127
 
 
 class TorchGraph:
-    """``run`` gives the tensors ``names`` of the Q/DQ graph ``model``.
-
-    ``weights`` float32, and ``biases``: of the convolutions in int8, by their nodes' names; ``weights`` start as those
-    of ``exact``, the float graph that ``model`` was made from, and are rounded to ``levels`` per output channel at each
-    run, ``biases`` as ``model`` has them. Where ``noise`` is a dictionary, each backward pass adds to it,
-    by the names of what activations' QuantizeLinear and weights' DequantizeLinear write, the sum of the squares of
-    gradient times rounding error.
+    """``run`` gives the tensors ``names`` of the Q/DQ graph ``model``, or of a float graph. ``exact``: the float graph
+    that it was made from. Each backward pass from them adds to ``noise``, by the names of what activations'
+    QuantizeLinear and weights' DequantizeLinear write, the sum of the squares of derivative times rounding error.
 
     Raises:
         InputError: an operator that has no counterpart in PyTorch here.
     """
 
-    def __init__(self, model: ir.Model, exact: ir.Model, names: Sequence[str], levels: int) -> None:
-        self._names, self._levels = names, levels
+    def __init__(self, model: ir.Model, exact: ir.Model, names: Sequence[str]) -> None:
         nodes = _ancestors(model, names)
         if unknown := sorted({n.op_type for n in nodes} - {*OPERATORS, "QuantizeLinear", "DequantizeLinear"}):
             raise InputError(f"operator {unknown[0]} has no counterpart in PyTorch here")
-        self.weights, self.biases = dict[str, Tensor](), dict[str, Tensor]()
-        self._weight_of: dict[str, tuple[str, int]] = {}
-        origin = {n.name: array(n.inputs[1]) for n in exact.graph if is_convolution(n)}
-        for node in nodes:
-            rounded = (
-                node.inputs[1].producer() if node.op_type in ("Conv", "ConvTranspose") and node.inputs[1] else None
-            )
-            if rounded is None or rounded.op_type != "DequantizeLinear" or array(rounded.inputs[0]) is None:
-                continue
-            name = str(node.name)
-            self.weights[name] = torch.tensor(origin[name], requires_grad=True)
-            self._weight_of[str(rounded.outputs[0].name)] = name, int(attribute(rounded, "axis", 1))
-            if len(node.inputs) > 2 and (bias := array(node.inputs[2])) is not None:
-                self.biases[name] = torch.tensor(bias, requires_grad=True)
+        self.noise: defaultdict[str, float] = defaultdict(float)
+        self._names = names
         self._constants = {
             str(v.name): torch.tensor(found)
             for node in nodes for v in node.inputs if v is not None and (found := array(v)) is not None
         }  # fmt: skip
+        self._weights = dict[str, tuple[Tensor, Tensor]]()  # as rounded, and what that changed
+        origin = {n.name: array(n.inputs[1]) for n in exact.graph if n.op_type in WEIGHTED}
+        for node in nodes:
+            read = node.inputs[1] if node.op_type in WEIGHTED else None
+            if read is not None and (rounded := _rounded_weights(read.producer())) is not None:
+                weights = torch.tensor(rounded, requires_grad=True)
+                self._weights[str(read.name)] = weights, weights.detach() - torch.tensor(origin[node.name])
         self._parts = list(_parts(nodes, names))
-        self.noise: defaultdict[str, float] | None = None
-
-    def parameters(self) -> list[Tensor]:
-        return [*self.weights.values(), *self.biases.values()]
 
     def run(self, frame: Tensor) -> list[Tensor]:
         """``frame`` uint8 1×H×W×3 → float32 tensors, in the order of the names."""
@@ -92,46 +80,43 @@ class TorchGraph:
 
     def _compute(self, node: ir.Node, alive: Mapping[str, Tensor]) -> Tensor:
         inputs = [None if v is None else self._constants.get(str(v.name), alive.get(str(v.name))) for v in node.inputs]
+        written = str(node.outputs[0].name)
         if node.op_type == "QuantizeLinear":
             assert inputs[0] is not None and inputs[1] is not None
-            return self._watched(_rounded(inputs[0], inputs[1], LOW, HIGH), inputs[0], str(node.outputs[0].name))
+            rounded = _Round.apply(inputs[0], inputs[1])  # type: ignore[no-untyped-call]
+            return self._watched(rounded, (rounded - inputs[0]).detach(), written)
         if node.op_type == "DequantizeLinear":  # what was rounded kept its unit
             assert inputs[0] is not None
-            written = str(node.outputs[0].name)
-            return self._weight(written, *self._weight_of[written]) if written in self._weight_of else inputs[0]
-        if node.name in self.biases:
-            inputs[2] = self.biases[node.name]
+            return self._watched(*self._weights[written], written) if written in self._weights else inputs[0]
         return OPERATORS[node.op_type](node, inputs)
 
-    def _weight(self, written: str, name: str, axis: int) -> Tensor:
-        values = self.weights[name]
-        others = [a for a in range(values.ndim) if a != axis]
-        step = values.detach().abs().amax(others, keepdim=True).clamp_min(1e-12) / self._levels
-        return self._watched(_rounded(values, step, -self._levels, self._levels), values, written)
-
-    def _watched(self, rounded: Tensor, exact: Tensor, name: str) -> Tensor:
-        if self.noise is None:
-            return rounded
-        found: Tensor = _Watch.apply(rounded, (rounded - exact).detach(), self.noise, name)  # type: ignore[no-untyped-call]
+    def _watched(self, rounded: Tensor, error: Tensor, name: str) -> Tensor:
+        found: Tensor = _Watch.apply(rounded, error, self.noise, name)  # type: ignore[no-untyped-call]
         return found
+
+
+def _rounded_weights(node: ir.Node | None) -> NDArray[np.float32] | None:
+    """What a DequantizeLinear of constants gives."""
+    steps = array(node.inputs[0]) if node is not None and node.op_type == "DequantizeLinear" else None
+    if node is None or steps is None:
+        return None
+    scale, axis = array(node.inputs[1]), attribute(node, "axis", 1)
+    assert scale is not None
+    along: NDArray[np.float32] = scale.reshape([-1 if a == axis else 1 for a in range(steps.ndim)])
+    return steps.astype(np.float32) * along
 
 
 class _Round(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, step: Tensor) -> Tensor:
         steps = (x / step).round_()
-        ctx.save_for_backward((steps >= low) & (steps <= high))
-        return steps.clamp_(low, high).mul_(step)
+        ctx.save_for_backward((steps >= LOW) & (steps <= HIGH))
+        return steps.clamp_(LOW, HIGH).mul_(step)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (inside,) = ctx.saved_tensors
-        return gradients[0] * inside, None, None, None
-
-
-def _rounded(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-    found: Tensor = _Round.apply(x, step, low, high)  # type: ignore[no-untyped-call]
-    return found
+        return gradients[0] * inside, None
 
 
 class _Watch(torch.autograd.Function):

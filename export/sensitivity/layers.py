@@ -8,7 +8,6 @@ Bekas, Kokiopoulou and Saad's, Applied Numerical Mathematics 57, 2007).
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,15 +20,17 @@ from edgeseg.export._exact import last_floats
 from edgeseg.export.passes._rewrite import Rewriter
 from edgeseg.export.quantize.layer import Layer, works
 from edgeseg.export.quantize.plan import WEIGHTED, Plan
-from edgeseg.export.tune.graph import TorchGraph
+from edgeseg.export.sensitivity.graph import TorchGraph
 
 PROBES = 4  # of each frame
 
 
 def sensitivity(
-    exact: ir.Model, rounded: ir.Model, levels: int, frames: Sequence[NDArray[np.uint8]],
+    exact: ir.Model,
+    rounded: ir.Model,
+    frames: Sequence[NDArray[np.uint8]],
     done: Callable[[], None] = lambda: None,
-) -> list[Layer]:  # fmt: skip
+) -> list[Layer]:
     """Every layer of ``exact``, the clean float graph, in its order, as it is in ``rounded``, its Q/DQ graph. The noise
     is that of the layer's weights, inputs and output, relative to the answer's power, summed over outputs: what int8
     costs in this layer alone. ``frames`` are uint8 H×W×3 each; ``done`` is called after each. Neither graph is changed.
@@ -39,8 +40,7 @@ def sensitivity(
     """
     model = rounded.clone()
     ends = _one_pair_for_each_reader(model)
-    graph = TorchGraph(model, exact, last_floats(model), levels)
-    graph.noise = defaultdict(float)
+    graph = TorchGraph(model, exact, last_floats(model))
     random = torch.Generator().manual_seed(0)
     for frame in frames:
         for _ in range(PROBES):
