@@ -230,9 +230,11 @@ class _Build:
 
     def sensitivity(self, found: Calibrated, levels: int) -> list[Layer]:
         """What each layer that is in int8 costs there, in the graph's order."""
-        frames, rounded = self._telling(), found.quantized(levels, found.floats)
+        frames = self._telling()
         with self.progress.task("noise of each layer", len(frames)) as done:
-            layers = sensitivity(found.graph, rounded, frames, done)
+            layers = sensitivity(
+                found.graph, lambda more: found.quantized(levels, {*found.floats, *more}), frames, done
+            )
         return [layer for layer in layers if layer.name not in found.floats]
 
     def _telling(self) -> list[NDArray[np.uint8]]:

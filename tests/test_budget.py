@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +70,12 @@ def frames(count: int = 4) -> list[NDArray[np.uint8]]:
 
 def test_the_layer_that_int8_costs_most_is_found_and_the_graph_stays_as_it_is(graph: ir.Model) -> None:
     before = ir.to_proto(graph).SerializeToString(deterministic=True)
-    rounded = quantize(graph, calibrate(graph, frames()))
-    whole_before = ir.to_proto(rounded).SerializeToString(deterministic=True)
-    found = sensitivity(graph, rounded, frames())
+    found = sensitivity(graph, partial(quantize, graph, calibrate(graph, frames()), 127), frames())
     assert [layer.name for layer in found] == list(Plan(graph).layers())
     assert sum(layer.work for layer in found) == pytest.approx(1)
     relus = [str(n.outputs[0].name) for n in graph.graph if n.op_type == "Relu"]
     assert max(found, key=lambda layer: layer.noise).name == relus[2]
     assert ir.to_proto(graph).SerializeToString(deterministic=True) == before
-    assert ir.to_proto(rounded).SerializeToString(deterministic=True) == whole_before
     convolution = next(layer for layer in found if layer.name == relus[1])  # 8 × (8/4) × 3 × 3 taps at 8 × 12
     assert convolution.operators == "Conv+Relu"
     whole = sum(n for n in (3 * 8 * 9 * 96, 2 * 8 * 9 * 96, 8 * 8 * 9 * 96, 8 * 4 * 9 * 96))
@@ -87,11 +85,11 @@ def test_the_layer_that_int8_costs_most_is_found_and_the_graph_stays_as_it_is(gr
 def test_what_a_layer_costs_is_what_it_brings_alone(graph: ir.Model) -> None:
     """Its graph with all others in float, run in plain arithmetic, against what the derivatives told."""
     calibration, layers = calibrate(graph, frames()), list(Plan(graph).layers())
-    told = {x.name: x for x in sensitivity(graph, quantize(graph, calibration), frames())}
+    told = {x.name: x for x in sensitivity(graph, partial(quantize, graph, calibration, 127), frames())}
     assert list(told) == layers
     for name in layers:
         model = quantize(graph, calibration, 127, [other for other in layers if other != name])
-        assert told[name].db == pytest.approx(-10 * np.log10(noise(graph, model, frames())), abs=1.5)
+        assert told[name].db == pytest.approx(-10 * np.log10(noise(graph, model, frames())), abs=2.5)
 
 
 def test_layers_in_float_hand_on_what_they_computed(graph: ir.Model) -> None:

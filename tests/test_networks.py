@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ class Compiled:
             self._quantized[levels] = quantize(self.balanced, self._calibration, levels)
         return self._quantized[levels]
 
+    def kept(self, keep: Collection[str]) -> ir.Model:
+        return quantize(self.balanced, self._calibration, 127, keep)
+
     def manifest(self, target: str, precision: str) -> Manifest:
         labels, logits = (1, *self.case.size), (1, *self.logits.shape)
         return Manifest(
@@ -111,7 +115,7 @@ def test_what_its_layers_cost_is_known(compiled: Compiled) -> None:
         (same,) = TorchGraph(compiled.balanced, compiled.balanced, names).run(torch.from_numpy(frame[None]))
     exact = Exact(compiled.balanced, names).run(frame[None])[names[0]]
     assert sqnr_db(exact, same.numpy()) >= min(80, POOLS_BY_INDEX.get(compiled.case.name, 80))
-    layers = sensitivity(compiled.balanced, compiled.model("int8", 127), [frame])
+    layers = sensitivity(compiled.balanced, compiled.kept, [frame])
     assert all(0 < layer.noise < np.inf for layer in layers)
 
 

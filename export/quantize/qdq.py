@@ -20,7 +20,7 @@ from edgeseg.export.passes._rewrite import Rewriter, array, attribute
 from edgeseg.export.quantize.bias import Mean, is_convolution, shift
 from edgeseg.export.quantize.calibrate import Calibration
 from edgeseg.export.quantize.histogram import LEVELS
-from edgeseg.export.quantize.plan import COMPUTE, WEIGHTED, Plan
+from edgeseg.export.quantize.plan import COMPUTE, MOVES, WEIGHTED, Plan
 
 RANGES = "edgeseg.ranges"
 KEPT = "edgeseg.kept"
@@ -47,11 +47,12 @@ def quantize(
     read = {node: str(node.inputs[0].name) for node in model.graph if is_convolution(node)}  # type: ignore[union-attr]
     computations = [n for n in model.graph if n.op_type in COMPUTE and _quantized_inputs(plan, n)]
     entries = [(n, i, str(plan.scale_of(n.outputs[0]))) for n, i in plan.entries if plan.used(n.outputs[0])]
+    exact = _exact(plan, model)
     pairs: dict[str, ir.Value] = {}
     for point in plan.points:
         if not plan.used(point):
             continue
-        uses = [use for use in point.uses() if not (_floats(plan, point.producer()) and _floats(plan, use.node))]
+        uses = [use for use in point.uses() if not (point in exact and _takes_exact(plan, exact, use.node))]
         pairs[str(point.name)] = _pair(r, point, scales[str(plan.scale_of(point))])
         _redirect(model, point, uses, pairs[str(point.name)])
     for node in computations:
@@ -74,8 +75,19 @@ def quantize(
     return model
 
 
-def _floats(plan: Plan, node: ir.Node | None) -> bool:
-    return node is not None and plan.in_float(node)
+def _exact(plan: Plan, model: ir.Model) -> set[ir.Value]:
+    """What layers in float write, as far as it is only moved."""
+    found = set[ir.Value]()
+    for node in model.graph:
+        scaled = [v for v in node.inputs if plan.scale_of(v) is not None]
+        if plan.in_float(node) or (node.op_type in MOVES and scaled and all(v in found for v in scaled)):
+            found.update(node.outputs)
+    return found
+
+
+def _takes_exact(plan: Plan, exact: set[ir.Value], node: ir.Node) -> bool:
+    """Whether ``node`` is part of a layer in float, moves no other values than exact ones, or compares."""
+    return plan.in_float(node) or node.outputs[0] in exact or node.outputs[0].dtype != ir.DataType.FLOAT
 
 
 def _quantized_inputs(plan: Plan, node: ir.Node) -> list[int]:

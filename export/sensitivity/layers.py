@@ -8,7 +8,7 @@ Bekas, Kokiopoulou and Saad's, Applied Numerical Mathematics 57, 2007).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edgeseg.export._exact import last_floats
 from edgeseg.export.passes._rewrite import Rewriter
-from edgeseg.export.quantize.layer import Layer, works
+from edgeseg.export.quantize.layer import Layer, noise, works
 from edgeseg.export.quantize.plan import WEIGHTED, Plan
 from edgeseg.export.sensitivity.graph import TorchGraph
 
@@ -27,17 +27,36 @@ PROBES = 4  # of each frame
 
 def sensitivity(
     exact: ir.Model,
-    rounded: ir.Model,
+    quantized: Callable[[Collection[str]], ir.Model],
     frames: Sequence[NDArray[np.uint8]],
     done: Callable[[], None] = lambda: None,
 ) -> list[Layer]:
-    """Every layer of ``exact``, the clean float graph, in its order, as it is in ``rounded``, its Q/DQ graph. The noise
-    is that of the layer's weights, inputs and output, relative to the answer's power, summed over outputs: what int8
-    costs in this layer alone. ``frames`` are uint8 H×W×3 each; ``done`` is called after each. Neither graph is changed.
+    """Every layer of ``exact``, the clean float graph, in its order. ``quantized(keep)`` gives its Q/DQ graph with the
+    layers ``keep`` in float. The noise is that of the layer's weights, inputs and output where all are in int8,
+    relative to the answer's power, summed over outputs. What decides pooling indices has no derivative: of such layers
+    it is what is gained where they are in float, shared among them. ``frames`` are uint8 H×W×3 each; ``done`` is called
+    after each.
 
     Raises:
         InputError: an operator that has no counterpart in PyTorch here.
     """
+    layers, rounded = Plan(exact).layers(), quantized(())
+    found = dict.fromkeys(layers, 0.0)
+    for name, power in _by_derivative(exact, rounded, frames, done):
+        if name in layers:
+            found[name] += power
+    if groups := _deciding(exact):
+        whole = noise(exact, rounded, frames)
+        for group in groups:
+            gain = whole - noise(exact, quantized(group), frames)
+            found.update({name: max(found[name], gain / len(group)) for name in group})
+    work = works(layers)
+    return [Layer(name, "+".join(n.op_type for n in nodes), work[name], found[name]) for name, nodes in layers.items()]
+
+
+def _by_derivative(
+    exact: ir.Model, rounded: ir.Model, frames: Sequence[NDArray[np.uint8]], done: Callable[[], None]
+) -> Iterator[tuple[str, float]]:
     model = rounded.clone()
     ends = _one_pair_for_each_reader(model)
     graph = TorchGraph(model, exact, last_floats(model))
@@ -47,14 +66,31 @@ def sensitivity(
             parts = [_probed(answer, random) for answer in graph.run(torch.from_numpy(frame[None]))]
             torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
         done()
-    layers = Plan(exact).layers()
-    layer_of = {node.name: name for name, nodes in layers.items() for node in nodes}
-    found = dict.fromkeys(layers, 0.0)
+    layer_of = {node.name: name for name, nodes in Plan(exact).layers().items() for node in nodes}
     for pair, (source, reader) in ends.items():
-        for name in {source, layer_of.get(reader, "")} & layers.keys():
-            found[name] += graph.noise[pair] / (PROBES * len(frames))
-    work = works(layers)
-    return [Layer(name, "+".join(n.op_type for n in nodes), work[name], found[name]) for name, nodes in layers.items()]
+        for name in {source, layer_of.get(reader, "")}:
+            yield name, graph.noise[pair] / (PROBES * len(frames))
+
+
+def _deciding(model: ir.Model) -> list[list[str]]:
+    """The layers whose values are compared to find a maximum's place: those of each pooling together."""
+    plan, groups = Plan(model), set[frozenset[str]]()
+    for node in model.graph:
+        if node.outputs[0].dtype != ir.DataType.FLOAT:
+            groups.update(frozenset(_points(plan, v)) for v in node.inputs if plan.scale_of(v) is not None)
+    layers = plan.layers()
+    return sorted(sorted(group & layers.keys()) for group in groups if group & layers.keys())
+
+
+def _points(plan: Plan, value: ir.Value | None) -> Iterator[str]:
+    """What computations wrote of what was moved into ``value``."""
+    node = value.producer() if value is not None else None
+    if value is not None and value in plan.points:
+        yield str(value.name)
+    elif node is not None:
+        for each in node.inputs:
+            if plan.scale_of(each) is not None:
+                yield from _points(plan, each)
 
 
 def _probed(answer: Tensor, random: torch.Generator) -> Tensor:
