@@ -76,7 +76,7 @@ def _deciding(model: ir.Model) -> list[list[str]]:
     """The layers whose values are compared to find a maximum's place: those of each pooling together."""
     plan, groups = Plan(model), set[frozenset[str]]()
     for node in model.graph:
-        if node.outputs[0].dtype != ir.DataType.FLOAT:
+        if node.outputs[0].dtype == ir.DataType.BOOL:
             groups.update(frozenset(_points(plan, v)) for v in node.inputs if plan.scale_of(v) is not None)
     layers = plan.layers()
     return sorted(sorted(group & layers.keys()) for group in groups if group & layers.keys())
