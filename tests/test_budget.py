@@ -30,7 +30,7 @@ from edgeseg.export.passes._rewrite import array
 from edgeseg.export.quantize import budget
 from edgeseg.export.quantize.bias import input_means
 from edgeseg.export.quantize.calibrate import calibrate
-from edgeseg.export.quantize.dominant import WORK, dominant
+from edgeseg.export.quantize.dominant import TIMES, WORK, dominant
 from edgeseg.export.quantize.layer import Layer, noise
 from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import quantize
@@ -168,7 +168,7 @@ def test_a_score_without_labels_is_none() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 1), st.floats(0, 10)), min_size=1, max_size=40))
-def test_what_dominates_brings_more_than_it_costs(costs: list[tuple[float, float]]) -> None:
+def test_what_dominates_brings_much_for_little(costs: list[tuple[float, float]]) -> None:
     whole = sum(work for work, _ in costs)
     layers = [layer(i, work / whole, noise) for i, (work, noise) in enumerate(costs)]
     total, found = sum(x.noise for x in layers), dominant(layers)
@@ -176,13 +176,13 @@ def test_what_dominates_brings_more_than_it_costs(costs: list[tuple[float, float
     assert list(found) == [x.name for x in kept]  # the graph's order
     assert sum(x.work for x in kept) <= WORK
     for x in kept:
-        assert x.noise / total > (x.work + 1 / len(layers)) * 0.999
+        assert x.noise / total >= TIMES * (x.work + 1 / len(layers)) * 0.999
 
 
 def test_dominating_layers_are_told_and_even_noise_has_none() -> None:
     layers = [layer(0, 0.02, 6.0), *(layer(i, 0.02, 4 / 49) for i in range(1, 50))]
     assert dominant(layers) == {"layer 0": "brings 60.0% of the noise for 2.0% of the work"}
-    assert dominant(layers[1:]) == dominant([layer(0, 1.0, 0.0)]) == {}
+    assert dominant([layer(0, 1.0, 0.0)]) == dominant([]) == {}
 
 
 BUILD: dict[str, Any] = {

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from edgeseg.export.quantize.layer import Layer
 
+TIMES = 0.5  # so many times the part of the noise as of what a layer costs
 WORK = 0.05  # no more of the network's than that
 
 
 def dominant(layers: Sequence[Layer]) -> dict[str, str]:
-    """Their names, in the graph's order, and why: those whose part of the noise is more than what they cost, which is
-    their share of the work, and being one of ``layers``."""
+    """Their names, in the graph's order, and why. A layer costs its share of the work, and being one of ``layers``."""
     total = sum(layer.noise for layer in layers)
     if not total:
         return {}
@@ -19,7 +19,7 @@ def dominant(layers: Sequence[Layer]) -> dict[str, str]:
     found, work = set[str](), 0.0
     for layer in sorted(layers, key=lambda layer: -gain[layer.name]):
         work += layer.work
-        if gain[layer.name] <= 1 or work > WORK:
+        if gain[layer.name] < TIMES or work > WORK:
             break
         found.add(layer.name)
     return {
