@@ -32,11 +32,11 @@ from edgeseg.export.quantize.calibrate import Calibration, calibration
 from edgeseg.export.quantize.calibrators import DEFAULT, calibrator
 from edgeseg.export.quantize.dominant import dominant
 from edgeseg.export.quantize.heads import layers_of
-from edgeseg.export.quantize.layer import Layer, noise
+from edgeseg.export.quantize.layer import Layer
 from edgeseg.export.quantize.observe import observe
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.export.quantize.store import Store, default_folder
-from edgeseg.export.sensitivity.layers import sensitivity
+from edgeseg.export.sensitivity.layers import noise, sensitivity
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import sqnr_db
 from edgeseg.progress import Progress, Silent

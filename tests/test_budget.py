@@ -31,10 +31,10 @@ from edgeseg.export.quantize import budget
 from edgeseg.export.quantize.bias import input_means
 from edgeseg.export.quantize.calibrate import calibrate
 from edgeseg.export.quantize.dominant import TIMES, WORK, dominant
-from edgeseg.export.quantize.layer import Layer, noise
+from edgeseg.export.quantize.layer import Layer
 from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import quantize
-from edgeseg.export.sensitivity.layers import sensitivity
+from edgeseg.export.sensitivity.layers import noise, sensitivity
 from edgeseg.spec import Preprocess
 
 SIZE = (16, 24)

@@ -18,12 +18,11 @@ from edgeseg.export._exact import Exact, last_floats
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import frame_io, unpool
 from edgeseg.export.quantize.calibrate import calibrate
-from edgeseg.export.quantize.layer import noise
 from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.export.sensitivity import graph as torch_graph
 from edgeseg.export.sensitivity.graph import TorchGraph
-from edgeseg.export.sensitivity.layers import _deciding, sensitivity
+from edgeseg.export.sensitivity.layers import _deciding, noise, sensitivity
 from edgeseg.export.sensitivity.operators import OPERATORS
 from edgeseg.metrics import sqnr_db
 from edgeseg.runtimes._engine import Engine, _runtime

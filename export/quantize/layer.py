@@ -5,13 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from edgeseg.export._exact import Exact, last_floats
 from edgeseg.export.passes._rewrite import array, shape
 from edgeseg.export.quantize.plan import WEIGHTED
 
@@ -37,22 +33,6 @@ def works(layers: Mapping[str, Sequence[ir.Node]]) -> dict[str, float]:
     each = {name: sum(map(_operations, nodes)) for name, nodes in layers.items()}
     total = sum(each.values())
     return {name: work / total for name, work in each.items()}
-
-
-def noise(model: ir.Model, rounded: ir.Model, frames: Sequence[NDArray[np.uint8]]) -> float:
-    """What ``rounded`` adds to the answers of ``model``, as a layer's."""
-    pairs = zip(_answers(model, frames), _answers(rounded, frames), strict=True)
-    return sum(_noise(a, b) for a, b in pairs) / len(frames)
-
-
-def _answers(model: ir.Model, frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[Any]]:
-    exact = Exact(model, last_floats(model))
-    return [answer for frame in frames for answer in exact.run(frame[None]).values()]
-
-
-def _noise(exact: NDArray[Any], rounded: NDArray[Any]) -> float:
-    power = float(np.square(exact, dtype=np.float64).mean())
-    return float(np.square(exact - rounded, dtype=np.float64).mean()) / power if power else 0.0
 
 
 def _operations(node: ir.Node) -> int:

@@ -46,8 +46,9 @@ def quantize(
     scales = {root: (plan.range_of(root) or 1.0) / LEVELS for root in plan.group()}  # zeros take any scale
     read = {node: str(node.inputs[0].name) for node in model.graph if is_convolution(node)}  # type: ignore[union-attr]
     computations = [n for n in model.graph if n.op_type in COMPUTE and _quantized_inputs(plan, n)]
-    entries = [(n, i, str(plan.scale_of(n.outputs[0]))) for n, i in plan.entries if plan.used(n.outputs[0])]
     exact = _exact(plan, model)
+    joins = [n for n in model.graph if n.op_type in MOVES and n.outputs[0] not in exact and plan.used(n.outputs[0])]
+    entries = [(n, i, str(plan.scale_of(n.outputs[0]))) for n, i in plan.entries if n in joins]
     pairs: dict[str, ir.Value] = {}
     for point in plan.points:
         if not plan.used(point):
@@ -55,15 +56,16 @@ def quantize(
         uses = [use for use in point.uses() if not (point in exact and _takes_exact(plan, exact, use.node))]
         pairs[str(point.name)] = _pair(r, point, scales[str(plan.scale_of(point))])
         _redirect(model, point, uses, pairs[str(point.name)])
-    for node in computations:
+    for node in (*joins, *computations):
         for i in _quantized_inputs(plan, node):  # points were redirected: what is left was moved since its pair
             moved = node.inputs[i]
             assert moved is not None
-            key = str(moved.name)
-            if key not in pairs:
-                pairs[key] = _pair(r, moved, scales[str(plan.scale_of(moved))])
-            node.replace_input_with(i, pairs[key])
-        if node.op_type in WEIGHTED:
+            if node in computations or moved in exact:
+                key = str(moved.name)
+                if key not in pairs:
+                    pairs[key] = _pair(r, moved, scales[str(plan.scale_of(moved))])
+                node.replace_input_with(i, pairs[key])
+        if node in computations and node.op_type in WEIGHTED:
             _weights(r, node, weight_levels, (means or {}).get(read.get(node, "")))
     for node, i, root in entries:
         value = node.inputs[i]

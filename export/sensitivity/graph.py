@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, attribute, shape
 from edgeseg.export.quantize.plan import WEIGHTED
+from edgeseg.export.sensitivity.allocator import give_back_large
 from edgeseg.export.sensitivity.operators import OPERATORS
 
 MOST = 64 << 20
@@ -40,6 +41,7 @@ class TorchGraph:
     """
 
     def __init__(self, model: ir.Model, exact: ir.Model, names: Sequence[str]) -> None:
+        give_back_large()
         nodes = _ancestors(model, names)
         if unknown := sorted({n.op_type for n in nodes} - {*OPERATORS, "QuantizeLinear", "DequantizeLinear"}):
             raise InputError(f"operator {unknown[0]} has no counterpart in PyTorch here")
@@ -158,7 +160,7 @@ def _parts(nodes: Sequence[ir.Node], names: Sequence[str]) -> Iterator[_Part]:
     reads = [[str(v.name) for v in node.inputs if v is not None] for node in nodes]
     last = {name: i for i, read in enumerate(reads) for name in read} | dict.fromkeys(names, len(nodes))
     alive = ["frame"]
-    for start, end in pairwise(_cuts(nodes)):
+    for start, end in pairwise(_cuts(nodes, last)):
         read = [name for name in alive if any(name in reads[i] for i in range(start, end))]
         known, each = set(read), list[tuple[ir.Node, list[str]]]()
         for i in range(start, end):
@@ -170,13 +172,23 @@ def _parts(nodes: Sequence[ir.Node], names: Sequence[str]) -> Iterator[_Part]:
         alive = passed + written
 
 
-def _cuts(nodes: Sequence[ir.Node]) -> list[int]:
-    """Where parts begin, and the end."""
-    cuts, size = [0], 0
+def _cuts(nodes: Sequence[ir.Node], last: Mapping[str, int]) -> list[int]:
+    """Where parts begin, and the end: cut where the least is alive, so that parts have between half of ``MOST`` and all
+    of it."""
+    sizes, alive, ends = [_bytes(node) for node in nodes], 0, defaultdict[int, int](int)
+    cuts, size, best = [0], 0, (0, 0)
     for i, node in enumerate(nodes):
-        more = 4 * math.prod(shape(node.outputs[0]))
-        if size and size + more > MOST:
-            cuts.append(i)
-            size = 0
-        size += more
-    return [*cuts, len(nodes)]
+        alive += sizes[i] - ends[i]
+        ends[last[str(node.outputs[0].name)]] += sizes[i]
+        size += sizes[i]
+        if size > MOST and best[1] > cuts[-1]:
+            cuts.append(best[1])
+            size, best = sum(sizes[best[1] : i + 1]), (0, 0)
+        if size > MOST // 2 and (best[1] == 0 or alive <= best[0]):
+            best = alive, i + 1
+    return [*cuts, len(nodes)] if cuts[-1] < len(nodes) else cuts
+
+
+def _bytes(node: ir.Node) -> int:
+    value = node.outputs[0]
+    return math.prod(shape(value)) * (4 if value.dtype is None else max(int(value.dtype.itemsize), 1))

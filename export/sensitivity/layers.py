@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edgeseg.export._exact import last_floats
 from edgeseg.export.passes._rewrite import Rewriter
-from edgeseg.export.quantize.layer import Layer, noise, works
+from edgeseg.export.quantize.layer import Layer, works
 from edgeseg.export.quantize.plan import WEIGHTED, Plan
 from edgeseg.export.sensitivity.graph import TorchGraph
 
@@ -54,6 +54,17 @@ def sensitivity(
     return [Layer(name, "+".join(n.op_type for n in nodes), work[name], found[name]) for name, nodes in layers.items()]
 
 
+def noise(exact: ir.Model, rounded: ir.Model, frames: Sequence[NDArray[np.uint8]]) -> float:
+    """What ``rounded`` adds to the answers of ``exact``, as a layer's."""
+    graphs = [TorchGraph(model, exact, last_floats(model)) for model in (exact, rounded)]
+    total = 0.0
+    with torch.no_grad():
+        for frame in frames:
+            for a, b in zip(*(graph.run(torch.tensor(frame[None])) for graph in graphs), strict=True):
+                total += float((a - b).square().mean() / a.square().mean().clamp_min(1e-30))
+    return total / len(frames)
+
+
 def _by_derivative(
     exact: ir.Model, rounded: ir.Model, frames: Sequence[NDArray[np.uint8]], done: Callable[[], None]
 ) -> Iterator[tuple[str, float]]:
@@ -63,7 +74,7 @@ def _by_derivative(
     random = torch.Generator().manual_seed(0)
     for frame in frames:
         for _ in range(PROBES):
-            parts = [_probed(answer, random) for answer in graph.run(torch.from_numpy(frame[None]))]
+            parts = [_probed(answer, random) for answer in graph.run(torch.tensor(frame[None]))]
             torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
         done()
     layer_of = {node.name: name for name, nodes in Plan(exact).layers().items() for node in nodes}
