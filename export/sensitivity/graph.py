@@ -34,7 +34,8 @@ LOW, HIGH = -128, 127
 class TorchGraph:
     """``run`` gives the tensors ``names`` of the Q/DQ graph ``model``, or of a float graph. ``exact``: the float graph
     that it was made from. Each backward pass from them adds to ``noise``, by the names of what activations'
-    QuantizeLinear and weights' DequantizeLinear write, the sum of the squares of derivative times rounding error.
+    QuantizeLinear and weights' DequantizeLinear write, the sum of the squares of derivative times rounding error; an
+    output channel's weights are read together at every place, so of these the product is summed before.
 
     Raises:
         InputError: an operator that has no counterpart in PyTorch here.
@@ -51,13 +52,15 @@ class TorchGraph:
             str(v.name): torch.tensor(found)
             for node in nodes for v in node.inputs if v is not None and (found := array(v)) is not None
         }  # fmt: skip
-        self._weights = dict[str, tuple[Tensor, Tensor]]()  # as rounded, and what that changed
+        self._weights = dict[str, tuple[Tensor, Tensor, list[int]]]()  # rounded, by how much, the axes but channels'
         origin = {n.name: array(n.inputs[1]) for n in exact.graph if n.op_type in WEIGHTED}
         for node in nodes:
             read = node.inputs[1] if node.op_type in WEIGHTED else None
             if read is not None and (rounded := _rounded_weights(read.producer())) is not None:
                 weights = torch.tensor(rounded, requires_grad=True)
-                self._weights[str(read.name)] = weights, weights.detach() - torch.tensor(origin[node.name])
+                error = weights.detach() - torch.tensor(origin[node.name])
+                axis = attribute(read.producer(), "axis", 1)  # type: ignore[arg-type]
+                self._weights[str(read.name)] = weights, error, [a for a in range(weights.ndim) if a != axis]
         self._parts = list(_parts(nodes, names))
 
     def run(self, frame: Tensor) -> list[Tensor]:
@@ -86,14 +89,14 @@ class TorchGraph:
         if node.op_type == "QuantizeLinear":
             assert inputs[0] is not None and inputs[1] is not None
             rounded = _Round.apply(inputs[0], inputs[1])  # type: ignore[no-untyped-call]
-            return self._watched(rounded, (rounded - inputs[0]).detach(), written)
+            return self._watched(rounded, (rounded - inputs[0]).detach(), [], written)
         if node.op_type == "DequantizeLinear":  # what was rounded kept its unit
             assert inputs[0] is not None
             return self._watched(*self._weights[written], written) if written in self._weights else inputs[0]
         return OPERATORS[node.op_type](node, inputs)
 
-    def _watched(self, rounded: Tensor, error: Tensor, name: str) -> Tensor:
-        found: Tensor = _Watch.apply(rounded, error, self.noise, name)  # type: ignore[no-untyped-call]
+    def _watched(self, rounded: Tensor, error: Tensor, together: list[int], name: str) -> Tensor:
+        found: Tensor = _Watch.apply(rounded, error, together, self.noise, name)  # type: ignore[no-untyped-call]
         return found
 
 
@@ -123,16 +126,19 @@ class _Round(torch.autograd.Function):
 
 class _Watch(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, error: Tensor, into: defaultdict[str, float], name: str) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, error: Tensor, together: list[int], into: defaultdict[str, float], name: str
+    ) -> Tensor:
         ctx.save_for_backward(error)
-        ctx.into, ctx.name = into, name
+        ctx.together, ctx.into, ctx.name = together, into, name
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (error,) = ctx.saved_tensors
-        ctx.into[ctx.name] += (gradients[0] * error).square().sum().item()
-        return gradients[0], None, None, None
+        each = gradients[0] * error
+        ctx.into[ctx.name] += (each.sum(ctx.together) if ctx.together else each).square().sum().item()
+        return gradients[0], None, None, None, None
 
 
 @dataclass(frozen=True)

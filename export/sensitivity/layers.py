@@ -78,8 +78,8 @@ def _by_derivative(
             torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
         done()
     layer_of = {node.name: name for name, nodes in Plan(exact).layers().items() for node in nodes}
-    for pair, (source, reader) in ends.items():
-        for name in {source, layer_of.get(reader, "")}:
+    for pair, nodes in ends.items():
+        for name in {layer_of.get(node, "") for node in nodes}:
             yield name, graph.noise[pair] / (PROBES * len(frames))
 
 
@@ -110,22 +110,24 @@ def _probed(answer: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _one_pair_for_each_reader(model: ir.Model) -> dict[str, tuple[str, str]]:
-    """The tensor before each pair and the node behind it, by what the pair's QuantizeLinear writes or, of weights, that
-    node reads."""
+    """The nodes before each pair and behind it, by what the pair's QuantizeLinear writes or, of weights, the latter
+    reads."""
     r, found = Rewriter(model), dict[str, tuple[str, str]]()
     for rounds in [n for n in model.graph if n.op_type == "QuantizeLinear"]:
         source, steps = rounds.inputs[0], rounds.inputs[1:]
         assert source is not None
         (restores,) = (use.node for use in rounds.outputs[0].uses())
         reads = list(restores.outputs[0].uses())
-        found[str(rounds.outputs[0].name)] = str(source.name), str(reads[0].node.name) if reads else ""
+        writer = source.producer()
+        before = "" if writer is None else str(writer.name)
+        found[str(rounds.outputs[0].name)] = before, str(reads[0].node.name) if reads else ""
         for use in reads[1:]:
             written = r.op("QuantizeLinear", [source, *steps], f"{source.name}_q")
             value = r.op("DequantizeLinear", [written, *steps], f"{source.name}_dq")
             for new, old in ((written, rounds.outputs[0]), (value, restores.outputs[0])):
                 new.shape, new.type = old.shape, old.type
             use.node.replace_input_with(use.idx, value)
-            found[str(written.name)] = str(source.name), str(use.node.name)
+            found[str(written.name)] = before, str(use.node.name)
     for node in model.graph:
         weight = node.inputs[1] if node.op_type in WEIGHTED else None
         if weight is not None:
