@@ -37,6 +37,7 @@ from edgeseg.export.quantize.observe import observe
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.export.quantize.store import Store, default_folder
 from edgeseg.export.sensitivity.layers import noise, sensitivity
+from edgeseg.export.sensitivity.operators import NoCounterpart
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import sqnr_db
 from edgeseg.progress import Progress, Silent
@@ -204,9 +205,13 @@ class _Build:
             return self._within_budget(found, self.request.max_drop)
         levels = self._least_levels()
         rounded = found.quantized(levels, found.floats)
-        if self.request.all_int8 or noise(found.graph, rounded, self._telling()) <= FAINT:
+        try:
+            if self.request.all_int8 or noise(found.graph, rounded, self._telling()) <= FAINT:
+                return found
+            return replace(found, floats={**found.floats, **dominant(self.sensitivity(found, levels))})
+        except NoCounterpart as error:
+            self.progress.note(f"no layer is left in float, since the noise of each is not known: {error}")
             return found
-        return replace(found, floats={**found.floats, **dominant(self.sensitivity(found, levels))})
 
     def _within_budget(self, found: Calibrated, allowed: float) -> Calibrated:
         """With so many more layers in float that the budget holds."""

@@ -19,6 +19,7 @@ from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, frame_io, simplify, unpool
 from edgeseg.export.quantize.calibrate import calibrate
 from edgeseg.export.quantize.equalize import channel_ranges, equalize
+from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.export.sensitivity.graph import TorchGraph
 from edgeseg.export.sensitivity.layers import sensitivity
@@ -121,6 +122,8 @@ def test_what_its_layers_cost_is_known(compiled: Compiled) -> None:
 
 @pytest.mark.parametrize("generation", tensorrt_contract.GENERATIONS)
 def test_every_generation_of_tensorrt_would_take_it(compiled: Compiled, generation: str) -> None:
+    parted = compiled.kept(list(Plan(compiled.balanced).layers())[1::3])
+    tensorrt_contract.passes_the_preflight(parted, "int8", generation)
     for precision in ("fp32", "int8"):
         model = compiled.model(precision, 127)
         form = tensorrt_contract.passes_the_preflight(model, precision, generation)
@@ -133,6 +136,12 @@ def test_every_generation_of_tensorrt_would_take_it(compiled: Compiled, generati
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_tensorrt_builds_it(compiled: Compiled, precision: str, tmp_path: Path) -> None:
     tensorrt_contract.builds(compiled.model(precision, 127), precision, tmp_path)
+
+
+@tensorrt_contract.needs_rtx
+def test_tensorrt_builds_it_in_parts_of_int8_and_float(compiled: Compiled, tmp_path: Path) -> None:
+    parted = compiled.kept(list(Plan(compiled.balanced).layers())[1::3])
+    tensorrt_contract.builds(parted, "int8", tmp_path)
 
 
 def test_in_half_precision_it_says_the_same(compiled: Compiled) -> None:

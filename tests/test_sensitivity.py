@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeseg.errors import InputError
-from edgeseg.export import _targets
+from edgeseg.artifact import load
+from edgeseg.export import BuildRequest, _targets, build
 from edgeseg.export._exact import Exact, last_floats
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import frame_io, unpool
@@ -23,11 +23,12 @@ from edgeseg.export.quantize.qdq import quantize
 from edgeseg.export.sensitivity import graph as torch_graph
 from edgeseg.export.sensitivity.graph import TorchGraph
 from edgeseg.export.sensitivity.layers import _deciding, noise, sensitivity
-from edgeseg.export.sensitivity.operators import OPERATORS
+from edgeseg.export.sensitivity.operators import OPERATORS, NoCounterpart
 from edgeseg.metrics import sqnr_db
 from edgeseg.runtimes._engine import Engine, _runtime
 from edgeseg.spec import Preprocess
 from tests.targets import RUNNABLE
+from tests.test_calibration_store import Told
 from tests.test_quantize import SIZE, frames, manifest_of
 
 
@@ -84,8 +85,17 @@ def test_rounding_passes_on_what_it_does_not_clip() -> None:
 
 def test_an_operator_without_a_counterpart_is_named(graph: ir.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(OPERATORS, "Relu")
-    with pytest.raises(InputError, match="operator Relu"):
+    with pytest.raises(NoCounterpart, match="operator Relu"):
         TorchGraph(graph, graph, last_floats(graph))
+
+
+def test_a_build_goes_on_without_it_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(OPERATORS, "PRelu")
+    bars = Told()
+    request = BuildRequest("enet", size=(64, 96), data="streets:2@64x96", precisions=("int8",), out=tmp_path)
+    (path,) = build(request, bars)
+    assert (load(path).manifest.calibration or {})["float_layers"] == {}
+    assert any("no layer is left in float" in line and "operator PRelu" in line for line in bars.lines)
 
 
 def test_layers_that_decide_where_a_maximum_is_cost_what_is_gained_without_them(graph: ir.Model) -> None:

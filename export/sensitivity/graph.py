@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, attribute, shape
 from edgeseg.export.quantize.plan import WEIGHTED
 from edgeseg.export.sensitivity.allocator import give_back_large
-from edgeseg.export.sensitivity.operators import OPERATORS
+from edgeseg.export.sensitivity.operators import OPERATORS, NoCounterpart
 
 MOST = 64 << 20
 LOW, HIGH = -128, 127
@@ -38,14 +37,14 @@ class TorchGraph:
     output channel's weights are read together at every place, so of these the product is summed before.
 
     Raises:
-        InputError: an operator that has no counterpart in PyTorch here.
+        NoCounterpart: an operator that has no counterpart in PyTorch here.
     """
 
     def __init__(self, model: ir.Model, exact: ir.Model, names: Sequence[str]) -> None:
         give_back_large()
         nodes = _ancestors(model, names)
         if unknown := sorted({n.op_type for n in nodes} - {*OPERATORS, "QuantizeLinear", "DequantizeLinear"}):
-            raise InputError(f"operator {unknown[0]} has no counterpart in PyTorch here")
+            raise NoCounterpart(f"operator {unknown[0]} has no counterpart in PyTorch here")
         self.noise: defaultdict[str, float] = defaultdict(float)
         self._names = names
         self._constants = {

@@ -38,7 +38,7 @@ def sensitivity(
     after each.
 
     Raises:
-        InputError: an operator that has no counterpart in PyTorch here.
+        NoCounterpart: an operator that has no counterpart in PyTorch here.
     """
     layers, rounded = Plan(exact).layers(), quantized(())
     found = dict.fromkeys(layers, 0.0)

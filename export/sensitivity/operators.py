@@ -11,9 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import attribute
 
 Inputs = Sequence[Tensor | None]
+
+
+class NoCounterpart(InputError):
+    """An operator, or a form of it, that is not among ``OPERATORS``."""
+
+
 TYPES = {ir.DataType.FLOAT: torch.float32, ir.DataType.INT32: torch.int32, ir.DataType.INT64: torch.int64,
          ir.DataType.UINT8: torch.uint8, ir.DataType.BOOL: torch.bool}  # fmt: skip
 
@@ -44,7 +51,7 @@ def _average_pool(node: ir.Node, inputs: Inputs) -> Tensor:
     kernel, ceil = tuple(attribute(node, "kernel_shape", ())), bool(attribute(node, "ceil_mode", 0))
     pads, counted = attribute(node, "pads", (0, 0, 0, 0)), bool(attribute(node, "count_include_pad", 0))
     if tuple(pads[:2]) != tuple(pads[2:]):
-        raise NotImplementedError(f"AveragePool with pads {pads}")
+        raise NoCounterpart(f"AveragePool with pads {pads}")
     return F.avg_pool2d(_one(inputs), kernel, _pair(node, "strides"), tuple(pads[:2]), ceil, counted)
 
 
@@ -57,7 +64,7 @@ def _resize(node: ir.Node, inputs: Inputs) -> Tensor:
         return F.interpolate(x, size, mode="bilinear", align_corners=where == "align_corners")
     if mode == "nearest" and where == "asymmetric" and attribute(node, "nearest_mode", "") == "floor":
         return F.interpolate(x, size, mode="nearest")
-    raise NotImplementedError(f"Resize {mode}, {where}")
+    raise NoCounterpart(f"Resize {mode}, {where}")
 
 
 def _slice(node: ir.Node, inputs: Inputs) -> Tensor:
@@ -68,7 +75,7 @@ def _slice(node: ir.Node, inputs: Inputs) -> Tensor:
     at = [slice(None)] * x.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         if step < 1:
-            raise NotImplementedError(f"Slice by a step of {step}")
+            raise NoCounterpart(f"Slice by a step of {step}")
         at[axis] = slice(start, end, step)
     return x[tuple(at)]
 
@@ -82,7 +89,7 @@ def _pad(node: ir.Node, inputs: Inputs) -> Tensor:
         return F.pad(x, [n for pair in ends for n in pair], value=fill)
     if mode in ("reflect", "edge") and not any(map(any, ends[2:])):
         return F.pad(x, [n for pair in ends[:2] for n in pair], mode="reflect" if mode == "reflect" else "replicate")
-    raise NotImplementedError(f"Pad {mode}")
+    raise NoCounterpart(f"Pad {mode}")
 
 
 def _prelu(node: ir.Node, inputs: Inputs) -> Tensor:
@@ -107,7 +114,7 @@ def _reshape(node: ir.Node, inputs: Inputs) -> Tensor:
 def _mean(node: ir.Node, inputs: Inputs) -> Tensor:
     axes = _numbers(inputs[1]) if len(inputs) > 1 else attribute(node, "axes", None)
     if axes is None:
-        raise NotImplementedError("ReduceMean over all axes")
+        raise NoCounterpart("ReduceMean over all axes")
     return _one(inputs).mean(tuple(axes), keepdim=bool(attribute(node, "keepdims", 1)))
 
 
@@ -172,7 +179,7 @@ def _numbers(value: Tensor | None) -> list[int]:
 def _padded(node: ir.Node, x: Tensor, fill: float) -> tuple[Tensor, tuple[int, int]]:
     """``x`` and the padding that is left to do, the same at both ends, as PyTorch's operators take it."""
     if attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise NotImplementedError(f"{node.op_type} with auto_pad")
+        raise NoCounterpart(f"{node.op_type} with auto_pad")
     top, left, bottom, right = attribute(node, "pads", (0, 0, 0, 0))
     if (top, left) == (bottom, right) and (fill == 0 or not top + left):
         return x, (top, left)
