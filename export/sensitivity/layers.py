@@ -34,8 +34,8 @@ def sensitivity(
     """Every layer of ``exact``, the clean float graph, in its order. ``quantized(keep)`` gives its Q/DQ graph with the
     layers ``keep`` in float. The noise is that of the layer's weights, inputs and output where all are in int8,
     relative to the answer's power, summed over outputs. What decides pooling indices has no derivative: of such layers
-    it is what is gained where they are in float, shared among them. ``frames`` are uint8 H×W×3 each; ``done`` is called
-    after each.
+    it is what is gained where they are in float, shared among them. The frame's own rounding, and that of what is
+    pooled from it without weights, is not counted. ``frames`` are uint8 H×W×3 each; ``done`` is called after each.
 
     Raises:
         NoCounterpart: an operator that has no counterpart in PyTorch here.
