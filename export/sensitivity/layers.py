@@ -95,13 +95,16 @@ def _deciding(model: ir.Model) -> list[list[str]]:
 
 def _points(plan: Plan, value: ir.Value | None) -> Iterator[str]:
     """What computations wrote of what was moved into ``value``."""
-    node = value.producer() if value is not None else None
-    if value is not None and value in plan.points:
-        yield str(value.name)
-    elif node is not None:
-        for each in node.inputs:
-            if plan.scale_of(each) is not None:
-                yield from _points(plan, each)
+    left, seen = [value], set[ir.Value]()
+    while left:
+        each = left.pop()
+        if each is None or each in seen or plan.scale_of(each) is None:
+            continue
+        seen.add(each)
+        if each in plan.points:
+            yield str(each.name)
+        elif (node := each.producer()) is not None:
+            left.extend(node.inputs)
 
 
 def _probed(answer: Tensor, random: torch.Generator) -> Tensor:
