@@ -45,7 +45,7 @@ def build(
         bool, typer.Option("--cache/--no-cache", help="Keep what calibration frames showed for the next build.")
     ] = True,
     all_int8: Annotated[
-        bool, typer.Option("--all-int8", help="No layer in float, not even those that bring most of the noise.")
+        bool, typer.Option("--all-int8", help="Leave no layer in float for the noise that it brings.")
     ] = False,
     max_drop: Annotated[
         float | None,
