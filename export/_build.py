@@ -203,10 +203,11 @@ class _Build:
         """With those layers in float that the budget takes or, without one, that bring most of the noise."""
         if self.request.max_drop is not None:
             return self._within_budget(found, self.request.max_drop)
+        if self.request.all_int8:
+            return found
         levels = self._least_levels()
-        rounded = found.quantized(levels, found.floats)
         try:
-            if self.request.all_int8 or noise(found.graph, rounded, self._telling()) <= FAINT:
+            if noise(found.graph, found.quantized(levels, found.floats), self._telling()) <= FAINT:
                 return found
             return replace(found, floats={**found.floats, **dominant(self.sensitivity(found, levels))})
         except NoCounterpart as error:

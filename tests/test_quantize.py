@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -57,14 +59,19 @@ class Block(nn.Module):
         return out
 
 
-@pytest.fixture(scope="module")
-def graph() -> ir.Model:
-    torch.manual_seed(0)
-    model = capture(Block().eval(), SIZE)
-    fold_batchnorm.apply(model)
-    activation_before_concat.apply(model)
+def captured(network: Callable[[], nn.Module], *rewrites: ModuleType, seed: int = 0) -> ir.Model:
+    """The clean float graph of a ``network`` with seeded weights, from frames to labels and logits."""
+    torch.manual_seed(seed)
+    model = capture(network().eval(), SIZE)
+    for rewrite in rewrites:
+        rewrite.apply(model)
     frame_io.apply(model, Preprocess(SIZE), SIZE, "both")
     return model
+
+
+@pytest.fixture(scope="module")
+def graph() -> ir.Model:
+    return captured(Block, fold_batchnorm, activation_before_concat)
 
 
 def frames(count: int = 6) -> list[NDArray[np.uint8]]:
@@ -177,10 +184,7 @@ class Uneven(nn.Module):
 
 @pytest.fixture(scope="module")
 def uneven() -> ir.Model:
-    torch.manual_seed(1)
-    model = capture(Uneven().eval(), SIZE)
-    frame_io.apply(model, Preprocess(SIZE), SIZE, "both")
-    return model
+    return captured(Uneven, seed=1)
 
 
 def noise_db(model: ir.Model, other: ir.Model) -> float:

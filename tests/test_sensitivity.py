@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from edgeseg.artifact import load
 from edgeseg.export import BuildRequest, _targets, build
 from edgeseg.export._exact import Exact, last_floats
-from edgeseg.export.capture import capture
-from edgeseg.export.passes import frame_io, unpool
+from edgeseg.export.passes import unpool
 from edgeseg.export.quantize.calibrate import calibrate
 from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import quantize
@@ -26,10 +25,9 @@ from edgeseg.export.sensitivity.layers import _deciding, noise, sensitivity
 from edgeseg.export.sensitivity.operators import OPERATORS, NoCounterpart
 from edgeseg.metrics import sqnr_db
 from edgeseg.runtimes._engine import Engine, _runtime
-from edgeseg.spec import Preprocess
 from tests.targets import RUNNABLE
 from tests.test_calibration_store import Told
-from tests.test_quantize import SIZE, frames, manifest_of
+from tests.test_quantize import captured, frames, manifest_of
 
 
 class Pooled(nn.Module):
@@ -51,11 +49,7 @@ class Pooled(nn.Module):
 
 @pytest.fixture(scope="module")
 def graph() -> ir.Model:
-    torch.manual_seed(0)
-    model = capture(Pooled().eval(), SIZE)
-    unpool.apply(model)
-    frame_io.apply(model, Preprocess(SIZE), SIZE, "both")
-    return model
+    return captured(Pooled, unpool)
 
 
 def gradients(model: ir.Model, exact: ir.Model) -> dict[str, float]:
@@ -67,9 +61,7 @@ def gradients(model: ir.Model, exact: ir.Model) -> dict[str, float]:
 def test_in_parts_it_tells_the_same(graph: ir.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     model = quantize(graph, calibrate(graph, frames()))
     whole = gradients(model, graph)
-    assert (
-        len(whole) == 1 + 5 + 5 + 2
-    )  # the frame; weights; what convolutions and the sum write, and what they read moved
+    assert len(whole) == 1 + 5 + 5 + 2  # frame, weights, what convolutions and the sum write, what they read moved
     monkeypatch.setattr(torch_graph, "MOST", 4 * 8 * 16 * 24)
     assert len(TorchGraph(model, graph, last_floats(model))._parts) > 5
     assert gradients(model, graph) == pytest.approx(whole, rel=1e-4)
@@ -118,11 +110,8 @@ def test_what_is_only_moved_stays_exact_between_layers_in_float(graph: ir.Model)
     pool = next(n for n in model.graph if n.op_type == "MaxPool")
     assert pool.inputs[0].producer().op_type == "Concat"  # type: ignore[union-attr]
     assert {v.producer().op_type for v in pool.inputs[0].producer().inputs} == {"Relu"}  # type: ignore[union-attr]
-    whole, exact = (
-        quantize(graph, calibration),
-        [n.outputs[0].name for n in graph.graph if n.op_type == "GreaterOrEqual"],
-    )
-    for name in map(str, exact):
+    whole = quantize(graph, calibration)
+    for name in [str(n.outputs[0].name) for n in graph.graph if n.op_type == "GreaterOrEqual"]:
         float_, kept, rounded = (Exact(m, [name]).run(frames()[0][None])[name] for m in (graph, model, whole))
         assert (float_ == kept).all() and (float_ != rounded).any()
     one = quantize(graph, calibration, keep=layers[:1])  # the other input is in int8, so the join is

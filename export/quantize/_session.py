@@ -89,7 +89,7 @@ def _groups(model: ir.Model, names: frozenset[str], most: int) -> Iterator[list[
     size, left = 0, len(names)
     for node in model.graph:
         asked = [v for v in node.outputs if v.name in names]
-        more = sum(map(_bytes, asked))
+        more = sum(map(bytes_of, asked))
         if asked and size and size + more > most:
             yield group
             group, size = [], 0
@@ -101,6 +101,7 @@ def _groups(model: ir.Model, names: frozenset[str], most: int) -> Iterator[list[
         yield group
 
 
-def _bytes(value: ir.Value) -> int:
+def bytes_of(value: ir.Value) -> int:
+    """What ``value`` takes in memory; float32 where its type is not known."""
     sizes = [d for d in value.shape or () if isinstance(d, int)]
     return math.prod(sizes) * (4 if value.dtype is None else int(np.ceil(value.dtype.itemsize)))

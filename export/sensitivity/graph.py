@@ -7,7 +7,6 @@ the parts, are alive at a time (arXiv:1604.06174).
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from edgeseg.export.passes._rewrite import array, attribute, shape
+from edgeseg.export.passes._rewrite import array, attribute
+from edgeseg.export.quantize._session import bytes_of
 from edgeseg.export.quantize.plan import WEIGHTED
 from edgeseg.export.sensitivity.allocator import give_back_large
 from edgeseg.export.sensitivity.operators import OPERATORS, NoCounterpart
@@ -180,7 +180,7 @@ def _parts(nodes: Sequence[ir.Node], names: Sequence[str]) -> Iterator[_Part]:
 def _cuts(nodes: Sequence[ir.Node], last: Mapping[str, int]) -> list[int]:
     """Where parts begin, and the end: cut where the least is alive, so that parts have between half of ``MOST`` and all
     of it."""
-    sizes, alive, ends = [_bytes(node) for node in nodes], 0, defaultdict[int, int](int)
+    sizes, alive, ends = [bytes_of(node.outputs[0]) for node in nodes], 0, defaultdict[int, int](int)
     cuts, size, best = [0], 0, (0, 0)
     for i, node in enumerate(nodes):
         alive += sizes[i] - ends[i]
@@ -191,9 +191,4 @@ def _cuts(nodes: Sequence[ir.Node], last: Mapping[str, int]) -> list[int]:
             size, best = sum(sizes[best[1] : i + 1]), (0, 0)
         if size > MOST // 2 and (best[1] == 0 or alive <= best[0]):
             best = alive, i + 1
-    return [*cuts, len(nodes)] if cuts[-1] < len(nodes) else cuts
-
-
-def _bytes(node: ir.Node) -> int:
-    value = node.outputs[0]
-    return math.prod(shape(value)) * (4 if value.dtype is None else max(int(value.dtype.itemsize), 1))
+    return [*cuts, len(nodes)]

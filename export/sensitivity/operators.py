@@ -188,7 +188,6 @@ def _padded(node: ir.Node, x: Tensor, fill: float) -> tuple[Tensor, tuple[int, i
 
 OPERATORS: dict[str, Callable[[ir.Node, Inputs], Tensor]] = {
     "Add": lambda node, x: torch.add(*_two(x)),
-    "ArgMax": lambda node, x: _one(x).argmax(attribute(node, "axis", 0), bool(attribute(node, "keepdims", 1))),
     "AveragePool": _average_pool,
     "Cast": _cast,
     "Clip": _clip,
@@ -199,7 +198,6 @@ OPERATORS: dict[str, Callable[[ir.Node, Inputs], Tensor]] = {
     "Equal": lambda node, x: torch.eq(*_two(x)),
     "Gather": _gather,
     "GreaterOrEqual": lambda node, x: torch.ge(*_two(x)),
-    "Identity": lambda node, x: _one(x),
     "MatMul": lambda node, x: torch.matmul(*_two(x)),
     "Max": _maximum,
     "MaxPool": _max_pool,
