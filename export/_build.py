@@ -39,7 +39,7 @@ from edgeseg.export.quantize.store import Store, default_folder
 from edgeseg.export.sensitivity.layers import noise, sensitivity
 from edgeseg.export.sensitivity.operators import NoCounterpart
 from edgeseg.manifest import Manifest
-from edgeseg.metrics import sqnr_db
+from edgeseg.metrics import agreement, sqnr_db
 from edgeseg.progress import Progress, Silent
 from edgeseg.selfcheck import selfcheck
 from edgeseg.spec import OUTPUTS, PRECISIONS, ClassSpec, TensorSpec
@@ -176,6 +176,8 @@ class _Build:
         exact, rounded = (run_exactly(m, golden[None]) for m in (graph, model))
         noise = {name: sqnr_db(exact[name], v) for name, v in rounded.items() if v.dtype == np.float32}
         entry = _calibration_entry(found, levels, noise)
+        if "labels" in rounded:
+            entry["label_agreement"] = round(agreement(exact["labels"], rounded["labels"]), 4)
         if found.lost is not None:
             entry["max_drop"] = {
                 "points": self.request.max_drop, "lost": found.lost, "labels": self.request.labels or self.request.data,

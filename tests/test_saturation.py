@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,10 @@ import pytest
 
 from edgeseg import cpu
 from edgeseg.artifact import load
+from edgeseg.errors import CheckFailed
 from edgeseg.export import BuildRequest, build
 from edgeseg.runtimes import open_artifact
+from edgeseg.runtimes._selftest import selftest
 
 pytest.importorskip("openvino")
 SIZE = (120, 160)
@@ -93,3 +96,19 @@ def test_saturated_answers_are_caught_by_the_self_test(artifacts: dict[int, Path
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=limited)
         assert done.returncode == status, done.stderr
         assert status == 0 or "the golden self-test gave" in done.stderr
+
+
+@pytest.mark.parametrize(("kept", "least"), [(0.999, 0.99), (0.99, 0.98), (0.9, 0.95), (None, 0.95)])
+def test_labels_may_differ_as_far_as_quantization_moved_them(
+    artifacts: dict[int, Path], kept: float | None, least: float
+) -> None:
+    artifact = load(artifacts[127])
+    known = {k: v for k, v in (artifact.manifest.calibration or {}).items() if k != "label_agreement"}
+    known |= {} if kept is None else {"label_agreement": kept}
+    artifact = replace(artifact, manifest=replace(artifact.manifest, calibration=known))
+    for share, passes in ((least + 0.002, True), (least - 0.002, False)):
+        labels = artifact.golden()["labels"].copy()
+        wrong = labels.reshape(-1)[: round((1 - share) * labels.size)]
+        wrong[:] = (wrong + 1) % len(artifact.manifest.classes)
+        with nullcontext() if passes else pytest.raises(CheckFailed, match="of labels"):
+            selftest(lambda _, labels=labels: {"labels": labels}, artifact)  # type: ignore[misc]
