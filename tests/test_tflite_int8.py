@@ -54,6 +54,20 @@ def residual(n: Net, low: float = -0.1, high: float = 0.5) -> ir.Value:
     return n.conv(n.o("PRelu", n.o("Add", x, y), slopes(n, low, high, 8)), 8, 5, 1)
 
 
+def sloped(n: Net) -> ir.Value:
+    """PReLU behind every kind of convolution; slopes of both signs, none and above 1 among them."""
+    x = n.o("PRelu", n.conv(n.x, 3, 8, strides=[2, 2]), floats(0.1, -0.2, 0, 0.7, 1, 1.5, -1.2, 0.3).reshape(8, 1, 1))
+    x = n.o("PRelu", n.conv(x, 8, 8, group=8), slopes(n, 0, 0.4, 8))
+    return n.conv(n.o("PRelu", n.up(x, 8, 6, 2, strides=[2, 2]), slopes(n, -0.3, 0.3, 6)), 6, 5, 1)
+
+
+def rescaled(n: Net) -> ir.Value:
+    """Three maps come to one scale; one keeps its own beside it."""
+    few, many = (n.o("Relu", n.conv(n.o("Mul", n.x, floats(k)), 3, 4)) for k in (0.043, 1.7))
+    x = n.o("Relu", n.conv(n.o("Concat", few, many, n.o("Relu", n.conv(n.x, 3, 4)), axis=1), 12, 4))
+    return n.conv(n.o("Concat", x, n.conv(few, 4, 4), axis=1), 8, 5, 1)
+
+
 def branches(n: Net) -> ir.Value:
     x = n.o("Relu", n.conv(n.x, 3, 6, strides=[2, 2]))
     pooled = n.o("MaxPool", n.x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
@@ -107,8 +121,10 @@ def dead(n: Net) -> ir.Value:
         (residual, Preprocess(SIZE, (104.0, 110.0, 120.0), (60.0, 61.0, 62.0), "BGR"), 30, 0.95),
         (residual, Preprocess(SIZE, (127.0,) * 3, (128.0,) * 3), 30, 0.95),
         (residual, Preprocess((12, 16)), 30, 0.95),
+        (sloped, Preprocess(SIZE), 45, 0.99),
+        (rescaled, Preprocess(SIZE), 50, 1),
         (branches, Preprocess(SIZE), 50, 1),
-        (chosen, Preprocess(SIZE), 50, 1),
+        (chosen, Preprocess(SIZE), 45, 1),
         (dead, Preprocess(SIZE), 50, 1),
         (attended, Preprocess(SIZE), 30, 0.95),
         (thinly_attended, Preprocess(SIZE), 30, 0.95),
@@ -119,6 +135,8 @@ def dead(n: Net) -> ir.Value:
         "mean, BGR",
         "one mean",
         "resized",
+        "slopes",
+        "scales",
         "branches",
         "chosen",
         "dead channels",
@@ -141,7 +159,7 @@ def test_int8_gives_what_the_quantized_graph_gives(
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 
 
-@pytest.mark.parametrize("build", [residual, branches, chosen])
+@pytest.mark.parametrize("build", [residual, sloped, rescaled, branches, chosen])
 def test_int8_computes_in_int8_from_end_to_end(build: Build, tmp_path: Path) -> None:
     model = int8_model(build, Preprocess(SIZE), "labels")
     tflite.compile(model, "int8", tmp_path)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgeseg.export.quantize.layer import Layer
 
-TIMES = 0.5  # so many times the part of the noise as of what a layer costs
+TIMES = 0.3  # so many times the part of the noise as of what a layer costs
 WORK = 0.05  # no more of the network's than that
 
 
@@ -18,10 +18,9 @@ def dominant(layers: Sequence[Layer]) -> dict[str, str]:
     gain = {layer.name: layer.noise / total / (layer.work + 1 / len(layers)) for layer in layers}
     found, work = set[str](), 0.0
     for layer in sorted(layers, key=lambda layer: -gain[layer.name]):
-        work += layer.work
-        if gain[layer.name] < TIMES or work > WORK:
-            break
-        found.add(layer.name)
+        if gain[layer.name] >= TIMES and work + layer.work <= WORK:
+            work += layer.work
+            found.add(layer.name)
     return {
         layer.name: f"brings {layer.noise / total:.1%} of the noise for {layer.work:.1%} of the work"
         for layer in layers

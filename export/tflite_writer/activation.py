@@ -1,6 +1,7 @@
 """Activations: fused into the operator before where TFLite can, else in forms that XNNPACK takes.
 
-PReLU (arXiv:1502.01852, eq. 1) has no int8 kernel there, so it becomes a product, a clamp and a sum.
+PReLU (arXiv:1502.01852, eq. 1) has no int8 kernel there, so behind anything but a convolution it becomes a product, a
+clamp and a sum.
 """
 
 from __future__ import annotations

@@ -51,9 +51,10 @@ def filled(g: Graph, value: float, like: Tensor) -> Tensor:
 
 
 def requantize(g: Graph, x: Tensor, out: Quantization) -> Tensor:
-    """``x``, float32 or quantized, as int8 of quantization ``out``."""
-    if x.dtype == "int8" and x.quantization == out:
-        return x
+    """``x``, float32 or quantized, as int8 of quantization ``out``. XNNPACK's QUANTIZE takes the ratio of two int8
+    scales in 256ths, its MUL in full."""
+    if x.dtype == "int8":
+        return x if x.quantization == out else binary(g, "MUL", x, filled(g, 1.0, x), out=out)
     if x.dtype == "uint8":  # QUANTIZE rounds bytes twice and is a step too high for one in four of them
         x = g.real(x)
     return g.op("QUANTIZE", [x], x.shape, schema.QuantizeOptionsT(), out, "int8")

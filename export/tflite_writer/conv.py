@@ -1,8 +1,15 @@
-"""Conv and ConvTranspose: kernels in TFLite's order, activations fused, int8 scales per output channel."""
+"""Conv and ConvTranspose: kernels in TFLite's order, activations fused, int8 scales per output channel.
+
+XNNPACK has no int8 PReLU (arXiv:1502.01852, eq. 1), and one made of what it has would round the convolution before its
+slopes. So the convolution is written twice, each with max(…, 0): with its weights, and with these times −|a|; what
+the two give is added or taken away without rounding.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +17,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
-from edgeseg.export.passes._rewrite import array, attribute, shape
+from edgeseg.export.passes._rewrite import array, attribute, shape, sole_user
 from edgeseg.export.tflite_writer.activation import fuse
+from edgeseg.export.tflite_writer.arithmetic import RELU, binary
+from edgeseg.export.tflite_writer.depthwise import filtered
 from edgeseg.export.tflite_writer.flatbuffer import Quantization, Tensor
 from edgeseg.export.tflite_writer.graph import Graph, stored_shape
 from edgeseg.export.tflite_writer.padding import Window, cut, pads_of, resolve, windows
+from edgeseg.export.tflite_writer.scales import slopes
 from edgeseg.export.tflite_writer.schema import schema
 
 BIAS_MAX = np.float32(1 << 30)  # steps: where weights are as good as zero, the bias sets their scale
@@ -25,15 +35,18 @@ def lower_Conv(g: Graph, node: ir.Node) -> None:
     depthwise = attribute(node, "group", 1) == x.shape[3] > 1
     options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
     x, options.padding = resolve(g, x, windows(node, kernel.values.shape[2:]))
-    options.fusedActivationFunction, output = fuse(g, node)
     options.strideH, options.strideW = attribute(node, "strides", (1, 1))
     options.dilationHFactor, options.dilationWFactor = attribute(node, "dilations", (1, 1))
     if depthwise:
         options.depthMultiplier = kernel.values.shape[0] // x.shape[3]
-    out = g.quantization(output, x)
-    inputs = [x, *kernel.tensors(g, x, (1, 2, 3, 0) if depthwise else (0, 2, 3, 1))]
-    kind = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
-    g.place(output, g.op(kind, inputs, stored_shape(output), options, out))
+    kind, order = ("DEPTHWISE_CONV_2D", (1, 2, 3, 0)) if depthwise else ("CONV_2D", (0, 2, 3, 1))
+
+    def write(kernel: Kernel, activation: int, output: ir.Value) -> Tensor:
+        fused = copy(options)
+        fused.fusedActivationFunction = activation
+        return g.op(kind, [x, *kernel.tensors(g, x, order)], stored_shape(output), fused, g.quantization(output, x))
+
+    g.place(*_activated(g, node, x, kernel, write))
 
 
 def lower_ConvTranspose(g: Graph, node: ir.Node) -> None:
@@ -49,15 +62,46 @@ def lower_ConvTranspose(g: Graph, node: ir.Node) -> None:
     phases = [Phases.of(node, i, stride, kernel.values.shape[2 + i]) for i in range(2)]
     kernel = kernel.split(phases[0].taps(), phases[1].taps())
     x, padding = resolve(g, g.nhwc(node.inputs[0]), [p.window for p in phases])
-    activation, output = fuse(g, node)
-    options = schema.Conv2DOptionsT(padding=padding, fusedActivationFunction=activation, strideH=1, strideW=1)
-    n, h, w, c = stored_shape(output)
+    n, h, w, c = stored_shape(node.outputs[0])
     sizes = (n, *(p.window.out for p in phases), stride * stride * c)
-    result = g.op("CONV_2D", [x, *kernel.tensors(g, x, (0, 2, 3, 1))], sizes, options, g.quantization(output, x))
+
+    def write(kernel: Kernel, activation: int, output: ir.Value) -> Tensor:
+        options = schema.Conv2DOptionsT(padding=padding, fusedActivationFunction=activation, strideH=1, strideW=1)
+        return g.op("CONV_2D", [x, *kernel.tensors(g, x, (0, 2, 3, 1))], sizes, options, g.quantization(output, x))
+
+    output, result = _activated(g, node, x, kernel, write)
     if stride > 1:
         sizes = (n, sizes[1] * stride, sizes[2] * stride, c)
         result = g.op("DEPTH_TO_SPACE", [result], sizes, schema.DepthToSpaceOptionsT(blockSize=stride))
     g.place(output, cut(g, cut(g, result, 1, 0, h), 2, 0, w))
+
+
+def _activated(
+    g: Graph, node: ir.Node, x: Tensor, kernel: Kernel, write: Callable[[Kernel, int, ir.Value], Tensor]
+) -> tuple[ir.Value, Tensor]:
+    """What ``write`` makes of ``kernel`` and an activation that can be fused, or of the two kernels of a PRelu; and the
+    value that this is."""
+    user = sole_user(node.outputs[0])
+    given = _slopes(user) if user is not None and x.dtype == "int8" else None
+    if user is None or given is None:
+        activation, output = fuse(g, node)
+        return output, write(kernel, activation, output)
+    g.done.add(user)
+    output = user.outputs[0]
+    given = np.tile(given, len(kernel.bias) // len(given))  # a transposed convolution's phases
+    out = g.scales.of(output)
+    above, below = (write(k, RELU, output) for k in (kernel, kernel.times(-np.abs(given))))
+    if given.min() >= 0:
+        return output, binary(g, "SUB", above, below)
+    signs = np.where(given < 0, 1, -1).astype(np.float32)[None, None]
+    return output, binary(g, "ADD", above, filtered(g, below, signs, out))
+
+
+def _slopes(node: ir.Node) -> NDArray[np.float32] | None:
+    """Those of a PRelu by channel, where they differ; with one for all TFLite has LEAKY_RELU."""
+    given = slopes(node) if node.op_type == "PRelu" else np.zeros(1, np.float32)
+    by_channel = given.ndim > 2 and given.shape[-2:] == (1, 1) and given.size == shape(node.outputs[0])[1]
+    return given.reshape(-1) if by_channel and (given != given.flat[0]).any() else None
 
 
 @dataclass(frozen=True)
@@ -93,6 +137,14 @@ class Kernel:
         phases = len(rows) * len(columns)
         scale = None if self.scale is None else np.tile(np.broadcast_to(self.scale, self.bias.shape), phases)
         return Kernel(self.name, values, scale, np.tile(self.bias, phases), axis=0)
+
+    def times(self, factors: NDArray[np.float32]) -> Kernel:
+        """Each output channel times its factor; of an int8 kernel."""
+        assert self.scale is not None
+        shape = [-1 if d == self.axis else 1 for d in range(4)]
+        scale = np.where(factors == 0, 1, np.abs(factors) * np.broadcast_to(self.scale, self.bias.shape))
+        signs = np.sign(factors).astype(np.int8).reshape(shape)
+        return replace(self, values=self.values * signs, scale=scale.astype(np.float32), bias=self.bias * factors)
 
     def tensors(self, g: Graph, x: Tensor, order: tuple[int, ...]) -> list[Tensor]:
         """Weights with their dimensions in TFLite's ``order``, and bias, in the arithmetic of ``x``."""
