@@ -12,9 +12,11 @@ from edgeseg.datasets import Dataset, Sample
 from edgeseg.errors import InputError
 from edgeseg.export._exact import Exact
 from edgeseg.manifest import Manifest
+from edgeseg.metrics import jackknife
 from edgeseg.runtimes._runtime import Outputs
 
 Frame = NDArray[np.uint8]
+GROUPS = 20  # of images, each of which is left out once to tell how far a figure is chance
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Judge(Protocol):
         """That frame for the report."""
 
     def figures(self) -> dict[str, Any]:
-        """Design's "parity" object."""
+        """Design's "parity" object. Where there is a truth, ``left_out`` has the engine's score without each group."""
 
 
 def scored(manifest: Manifest, dataset: Dataset) -> bool:
@@ -66,6 +68,13 @@ def scored(manifest: Manifest, dataset: Dataset) -> bool:
             " build with --data of this kind, or --classes FILE"
         )
     return bool(theirs)
+
+
+def chance(left_out: dict[str, list[float]]) -> dict[str, Any]:
+    """What figures say of it: the drop's standard error in points, from the scores without each group of images."""
+    engine, reference = left_out["engine"], left_out["reference"]
+    error = jackknife([r - e for r, e in zip(reference, engine, strict=True)])
+    return {"drop_error": None if np.isnan(error) else error, "left_out": engine}
 
 
 def losses(agreed: dict[str, float], scores: dict[str, float]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.benchmarks._judge import Frame, Shown, losses, scored
+from edgeseg.benchmarks._judge import GROUPS, Frame, Shown, chance, losses, scored
 from edgeseg.datasets import Dataset, Sample
 from edgeseg.export._exact import Exact
 from edgeseg.export._score import labels_of
@@ -32,7 +32,8 @@ class Semantic:
         self._manifest, self._ignore_index = manifest, dataset.ignore_index
         self._reference = Reference(network.module, manifest.preprocess)
         self._scored = scored(manifest, dataset)
-        self._confusions: dict[str, NDArray[np.int64]] = {}
+        self._confusions: dict[str, list[NDArray[np.int64]]] = {}  # by group of images
+        self._truths = 0
         self._agreements: dict[str, list[float]] = {}
         self._noise: list[float] = []
 
@@ -58,7 +59,12 @@ class Semantic:
         if truth is not None and self._scored:
             for name, predicted in maps.items():
                 counts = confusion(truth, predicted, len(self._manifest.classes), self._ignore_index)
-                self._confusions[name] = self._confusions.get(name, 0) + counts
+                groups = self._confusions.setdefault(name, [])
+                if len(groups) < GROUPS:
+                    groups.append(counts)
+                else:
+                    groups[self._truths % GROUPS] += counts
+            self._truths += 1
 
     def shown(self, sample: Sample, frame: Frame, outputs: Outputs, reference: Labels) -> Shown:
         return Shown(sample.name, frame, reference, labels_of(outputs), self._truth(sample))
@@ -70,11 +76,12 @@ class Semantic:
         found["images"] = len(self._agreements["agreement"])
         if self._noise:
             found["sqnr_db"] = float(np.mean(self._noise))
-        scores = {name: miou(counts) for name, counts in self._confusions.items()}
+        scores = {name: miou(np.sum(groups, 0)) for name, groups in self._confusions.items()}
         passed = agreed["agreement"] >= AGREEMENT[precision]
         if scores:
             found["reference"], found["engine"] = scores["reference"][0], scores["engine"][0]
             found["drop"] = found["reference"] - found["engine"]
+            found.update(chance({name: self._left_out(name) for name in ("reference", "engine")}))
             names = [c.name for c in self._manifest.classes]
             found["per_class"] = {
                 n: None if np.isnan(v) else float(v) for n, v in zip(names, scores["engine"][1], strict=True)
@@ -82,6 +89,10 @@ class Semantic:
             passed = passed and found["drop"] <= DROP[precision]
         found.update(losses(agreed, {name: mean for name, (mean, _) in scores.items()}))
         return {**found, "passed": bool(passed)}
+
+    def _left_out(self, name: str) -> list[float]:
+        groups = np.array(self._confusions[name])
+        return [miou(groups.sum(0) - group)[0] for group in groups]
 
     def _truth(self, sample: Sample) -> Labels | None:
         return None if sample.labels is None else resize_labels(sample.labels, self._manifest.frame)

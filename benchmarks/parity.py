@@ -31,9 +31,11 @@ JUDGES: dict[str, Callable[[Manifest, Dataset, models.Network], Judge]] = {"sema
 
 @dataclass
 class Parity:
-    """The result of ``check``; ``to_json`` is design's "parity" object. Points are hundredths of mIoU or AP."""
+    """The result of ``check``; ``to_json`` is design's "parity" object. Points are hundredths of mIoU or AP.
+    ``left_out``: the engine's score with each of up to 20 groups of images left out, in points."""
 
     figures: dict[str, Any]
+    left_out: list[float] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
 
     @property
@@ -92,7 +94,8 @@ def check(
             if position % every == every // 2 and len(shown) < show:
                 shown.append(judge.shown(sample, frame, outputs, wanted))
             done()
-    return Parity(judge.figures(), shown)
+    figures = judge.figures()
+    return Parity(figures, figures.pop("left_out", []), shown)
 
 
 def network_of(manifest: Manifest, weights: str | Path | None = None) -> models.Network:

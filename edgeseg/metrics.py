@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,14 @@ def agreement(a: NDArray[np.integer[Any]], b: NDArray[np.integer[Any]]) -> float
     if a.shape != b.shape:
         raise InputError(f"label maps of {list(a.shape)} and {list(b.shape)} cannot be compared")
     return float(np.mean(a == b))
+
+
+def jackknife(left_out: Sequence[float]) -> float:
+    """Standard error of a figure, from its values with each of several equal groups of images left out
+    (Efron and Stein, 1981, doi:10.1214/aos/1176345462); NaN for fewer than two."""
+    if len(left_out) < 2:
+        return float("nan")
+    return float(np.sqrt(len(left_out) - 1) * np.std(left_out))
 
 
 def sqnr_db(reference: NDArray[Any], value: NDArray[Any]) -> float:

@@ -37,6 +37,7 @@ def test_a_vendors_quantizer_gives_an_int8_artifact_that_is_judged(settings: Set
     assert found.keys() == {vendor.TARGET}
     figures = found[vendor.TARGET]
     assert "error" not in figures, figures
+    assert len(figures["left_out"]) == figures["images"]
     assert figures["images"] == 2
     assert figures["agreement"] > 0.6  # it sees the same scene
     assert figures["agreement"] < 1  # and is quantized
@@ -67,7 +68,7 @@ def test_what_a_vendor_refuses_stands_in_the_table(settings: Settings, monkeypat
     monkeypatch.setattr(vendors, "load", lambda name: refusing)
     found = Comparison(SMALL, settings).run("refusing")
     assert found["targets"] == {"openvino": {"error": "RuntimeError: no rule for 4 | frames"}}
-    assert "| Refusing | fails: RuntimeError: no rule for 4 / frames | – |" in table([SMALL], settings)
+    assert "| Refusing | fails: RuntimeError: no rule for 4 / frames | – | – |" in table([SMALL], settings)
     assert not (settings.out / "small/refusing/openvino").exists()
 
 
@@ -76,13 +77,14 @@ def test_the_table_sets_ours_beside_a_vendors_of_the_same_images(tmp_path: Path)
     figures = {"metric": "miou", "reference": 50.0, "engine": 49.5, "drop": 0.5, "images": 2}
     document: dict[str, Any] = {"cpu": {"model": "A CPU", "flags": ["avx2"]}}
     document["basis"] = {"images": 4, "limit": 2, "packages": {"numpy": "2"}}
-    document["targets"] = {"tflite": figures}
+    document["targets"] = {"tflite": {**figures, "left_out": [49.0, 49.5, 50.0]}}
     (tmp_path / "small/ours.json").write_text(json.dumps(document))
-    document["targets"] = {"tflite": {**figures, "engine": 50.25, "drop": -0.25}}
+    document["targets"] = {"tflite": {**figures, "engine": 50.25, "drop": -0.25, "left_out": [49.7, 50.3, 50.9]}}
     document["vendor"] = {"title": "Theirs", "call": "`f()`", "target": "tflite"}
     (tmp_path / "small/theirs.json").write_text(json.dumps(document))
     made = table([SMALL], Settings(tmp_path, 4, 2))
     assert "| ESPNet, small | 2 | 50.00 mIoU | LiteRT | 49.50 | 0.50 | Theirs | 50.25 | −0.25 |" in made
+    assert "| −0.25 | **−0.75 ± 0.12** |" in made
     assert "- Theirs (LiteRT): `f()`" in made and "A CPU (avx2)" in made
     assert "50.25" not in table([SMALL], Settings(tmp_path, 4, 3))
     assert "50.25" not in table([SMALL], Settings(tmp_path, 8, 2))

@@ -98,6 +98,7 @@ def test_check(artifacts: list[Path], cli: Cli) -> None:
         assert set(run) == RUN_KEYS | {"parity"}
         assert (found["metric"], found["images"]) == ("miou", 3)
         assert found["drop"] == pytest.approx(found["reference"] - found["engine"])
+        assert 0 <= found["drop_error"] < 0.1
         assert found["agreement"] > 0.999
         assert found["passed"]
 

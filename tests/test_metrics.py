@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
-from edgeseg.metrics import agreement, confusion, miou, sqnr_db
+from edgeseg.metrics import agreement, confusion, jackknife, miou, sqnr_db
 
 CLASSES = 4
 Map = NDArray[np.uint8]
@@ -78,6 +78,16 @@ def test_predicting_the_ignored_class_is_an_error_where_a_label_stands() -> None
 def test_nothing_to_score_is_nan() -> None:
     void = np.full((2, 2), 3)
     assert math.isnan(miou(confusion(void, void, CLASSES, ignore_index=3))[0])
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=30))
+def test_the_jackknife_of_a_mean_is_its_standard_error(values: list[float]) -> None:
+    left_out = [(sum(values) - value) / (len(values) - 1) for value in values]
+    assert jackknife(left_out) == pytest.approx(np.std(values, ddof=1) / math.sqrt(len(values)), abs=1e-9)
+
+
+def test_one_group_tells_no_error() -> None:
+    assert math.isnan(jackknife([])) and math.isnan(jackknife([50.0]))
 
 
 @given(pairs())

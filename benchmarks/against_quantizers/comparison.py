@@ -37,7 +37,7 @@ from edgeseg.export._tasks import TASKS
 OURS = "ours"
 TARGETS = ("openvino", "tflite", "onnxruntime")
 PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "ai-edge-litert")
-KEPT = ("metric", "reference", "engine", "drop", "agreement", "images")
+KEPT = ("metric", "reference", "engine", "drop", "drop_error", "agreement", "images")
 
 Results = dict[str, Any]
 
@@ -112,7 +112,7 @@ class Comparison:
 
     def _judged(self, path: Path) -> Results:
         found = check(path, open_dataset(self.network.data), limit=self.settings.limit, show=0, answers=self._answers)
-        return {key: value for key, value in found.to_json().items() if key in KEPT}
+        return {key: value for key, value in found.to_json().items() if key in KEPT} | {"left_out": found.left_out}
 
     def _float(self, target: str) -> Artifact:
         done = sorted((self.folder / "float").glob(f"*-{target}-fp32"))

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from edgeseg.benchmarks._markdown import rows
 from edgeseg.benchmarks.against_quantizers.comparison import OURS, TARGETS, Settings, kept
 from edgeseg.benchmarks.against_quantizers.networks import Network
+from edgeseg.metrics import jackknife
 
 NAME = "quantizers"
 ENGINES = {"openvino": "OpenVINO", "tflite": "LiteRT", "onnxruntime": "ONNX Runtime"}
 METRICS = {"miou": "mIoU", "map": "AP"}
-HEAD = ["network", "images", "float", "engine", "ours", "drop", "vendor's quantizer", "its figure", "its drop"]
+HEAD = [
+    "network", "images", "float", "engine", "ours", "drop", "vendor's quantizer", "its figure", "its drop",
+    "ours better by",
+]  # fmt: skip
 NONE = "–"
 
 Results = Mapping[str, Any]
@@ -38,7 +44,21 @@ def _row(network: Network, target: str, title: str, ours: Results | None, theirs
     pair = [document["targets"].get(target, {}) if document else {} for document in (ours, theirs)]
     judged = next((found for found in pair if "reference" in found), None)
     facts = [str(judged["images"]), f"{judged['reference']:.2f} {METRICS[judged['metric']]}"] if judged else [NONE] * 2
-    return [network.title, *facts, ENGINES[target], *_figures(pair[0]), title, *_figures(pair[1])]
+    return [network.title, *facts, ENGINES[target], *_figures(pair[0]), title, *_figures(pair[1]), _lead(*pair)]
+
+
+def _lead(ours: Results, theirs: Results) -> str:
+    """Points, with the standard error that the choice of images gives the difference; in bold where it is over two."""
+    if "engine" not in ours or "engine" not in theirs:
+        return NONE
+    lead = ours["engine"] - theirs["engine"]
+    error = jackknife(np.subtract(ours.get("left_out", []), theirs.get("left_out", [])).tolist())
+    told = _signed(lead) + ("" if np.isnan(error) else f" ± {error:.2f}")
+    return f"**{told}**" if abs(lead) > 2 * error else told
+
+
+def _signed(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _figures(found: Results) -> list[str]:
@@ -46,7 +66,7 @@ def _figures(found: Results) -> list[str]:
         return [f"fails: {found['error']}".replace("|", "/"), NONE]
     if "engine" not in found:
         return [NONE, NONE]
-    return [f"{found['engine']:.2f}", f"{found['drop']:.2f}".replace("-", "−")]
+    return [f"{found['engine']:.2f}", _signed(found["drop"])]
 
 
 def _stamp(seen: Sequence[Results], settings: Settings) -> list[str]:

@@ -53,12 +53,14 @@ def check(
 
 def _row(run: dict[str, Any]) -> list[str]:
     found = run["parity"]
-    points = [number(found.get(key), ".2f") for key in ("reference", "engine", "drop")]
+    points = [number(found.get(key), ".2f") for key in ("reference", "engine")]
+    drop = number(found.get("drop"), ".2f") + (f" ± {error:.2f}" if (error := found.get("drop_error")) else "")
     losses = [number(found.get(key, {}).get("drop"), ".2f") for key in ("quantization", "engine_error")]
     return [
         Path(run["artifact"]).name,
         str(found["images"]),
         *points,
+        drop,
         number(100 * found["agreement"], ".3f"),
         number(found.get("sqnr_db")),
         *losses,
