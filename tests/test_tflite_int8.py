@@ -56,7 +56,7 @@ def residual(n: Net, low: float = -0.1, high: float = 0.5) -> ir.Value:
 
 def sloped(n: Net) -> ir.Value:
     """PReLU behind every kind of convolution; slopes of both signs, none and above 1 among them."""
-    x = n.o("PRelu", n.conv(n.x, 3, 8, strides=[2, 2]), floats(0.1, -0.2, 0, 0.7, 1, 1.5, -1.2, 0.3).reshape(8, 1, 1))
+    x = n.o("PRelu", n.conv(n.x, 3, 8, strides=[2, 2]), floats(0.1, -0.2, 0, 1e-42, 1, 1.5, -1.2, 0.3).reshape(8, 1, 1))
     x = n.o("PRelu", n.conv(x, 8, 8, group=8), slopes(n, 0, 0.4, 8))
     return n.conv(n.o("PRelu", n.up(x, 8, 6, 2, strides=[2, 2]), slopes(n, -0.3, 0.3, 6)), 6, 5, 1)
 

@@ -27,6 +27,7 @@ from edgeseg.export.tflite_writer.padding import Window, cut, pads_of, resolve, 
 from edgeseg.export.tflite_writer.scales import slopes
 from edgeseg.export.tflite_writer.schema import schema
 
+NO_SLOPE = 1e-6  # which moves nothing by an int8 step, and whose weights' scales float32 may not hold
 BIAS_MAX = np.float32(1 << 30)  # steps: where weights are as good as zero, the bias sets their scale
 
 
@@ -88,6 +89,7 @@ def _activated(
         return output, write(kernel, activation, output)
     g.done.add(user)
     output = user.outputs[0]
+    given = np.where(np.abs(given) < NO_SLOPE, 0, given)
     given = np.tile(given, len(kernel.bias) // len(given))  # a transposed convolution's phases
     out = g.scales.of(output)
     above, below = (write(k, RELU, output) for k in (kernel, kernel.times(-np.abs(given))))
