@@ -38,6 +38,7 @@ from edgeseg.export.quantize.qdq import quantize
 from edgeseg.export.quantize.store import Store, default_folder
 from edgeseg.export.sensitivity.layers import noise, sensitivity
 from edgeseg.export.sensitivity.operators import NoCounterpart
+from edgeseg.export.sensitivity.weigh import weigh
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import agreement, sqnr_db
 from edgeseg.progress import Progress, Silent
@@ -193,7 +194,7 @@ class _Build:
         count = min(self.request.calib_images, len(self.dataset))
         sizes = {"frame size": _by(self.frame), "network size": _by(self.size)}
         few, frames = self._frames(min(count, BALANCE)), self._frames(count)
-        seen = observe(graph, few, frames, sizes, self._store(), self.progress)
+        seen = observe(graph, few, frames, sizes, self._store(), self.progress, self._weigh)
         found = calibration(seen.histograms, self.request.calibrator, seen.facts)
         with self.progress.task("correct biases", len(few)) as done:
             means = input_means(seen.model, found.ranges, few, done)
@@ -244,6 +245,12 @@ class _Build:
                 found.graph, lambda more: found.quantized(levels, {*found.floats, *more}), frames, done
             )
         return [layer for layer in layers if layer.name not in found.floats]
+
+    def _weigh(self, *given: Any) -> None:
+        try:
+            weigh(*given)
+        except NoCounterpart as error:
+            self.progress.note(f"ranges are those of the least squared error, since its weights are not known: {error}")
 
     def _telling(self) -> list[NDArray[np.uint8]]:
         assert self.dataset is not None

@@ -21,7 +21,7 @@ from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.export.sensitivity import graph as torch_graph
 from edgeseg.export.sensitivity.graph import TorchGraph
-from edgeseg.export.sensitivity.layers import _deciding, noise, sensitivity
+from edgeseg.export.sensitivity.layers import deciding, noise, sensitivity
 from edgeseg.export.sensitivity.operators import OPERATORS, NoCounterpart
 from edgeseg.metrics import sqnr_db
 from edgeseg.runtimes._engine import Engine, _runtime
@@ -97,7 +97,7 @@ def test_layers_that_decide_where_a_maximum_is_cost_what_is_gained_without_them(
         return quantize(graph, calibration, keep=keep)
 
     joined = [str(n.outputs[0].name) for n in graph.graph if n.op_type == "Relu"][:2]
-    assert _deciding(graph) == [sorted(joined)]
+    assert deciding(graph) == [sorted(joined)]
     gain = noise(graph, quantized(()), frames()) - noise(graph, quantized(joined), frames())
     found = {layer.name: layer.noise for layer in sensitivity(graph, quantized, frames())}
     assert gain > 0 and all(found[name] >= gain / 2 * 0.999 for name in joined)

@@ -39,8 +39,8 @@ def build(
     data: Annotated[str | None, typer.Option(metavar="SPEC", help="Images for int8: KIND:PATH[:SPLIT].")] = None,
     calib_images: Annotated[int, typer.Option(help="How many of them to calibrate on.")] = 64,
     calibrator: Annotated[
-        str, typer.Option(help="How int8 finds ranges: mse, minmax, percentile:P (99.99) or entropy.")
-    ] = "mse",
+        str, typer.Option(help="How int8 finds ranges: weighted, mse, minmax, percentile:P (99.99) or entropy.")
+    ] = "weighted",
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep what calibration frames showed for the next build.")
     ] = True,

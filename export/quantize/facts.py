@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from edgeseg.export.quantize.store import Facts
 
-CODE = ("histogram.py", "_session.py", "plan.py", "equalize.py", "observe.py")  # what finds the numbers that are kept
+CODE = (  # what finds the numbers that are kept
+    "histogram.py", "_session.py", "plan.py", "equalize.py", "observe.py", "../sensitivity/graph.py",
+    "../sensitivity/operators.py", "../sensitivity/weigh.py",
+)  # fmt: skip
 
 
 def of_model(model: ir.Model) -> dict[str, str]:
@@ -41,8 +44,8 @@ def of_code() -> dict[str, str]:
     """Of what computes: the sources of this package's calibration, and the packages it uses."""
     digest = hashlib.sha256()
     for name in CODE:
-        digest.update(Path(__file__).with_name(name).read_bytes())
-    packages = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "numpy"))
+        digest.update((Path(__file__).parent / name).read_bytes())
+    packages = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "numpy", "torch"))
     return {"code": digest.hexdigest(), "packages": packages}
 
 

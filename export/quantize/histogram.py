@@ -14,12 +14,14 @@ CHUNK = 1 << 20  # values that are counted at once
 
 class Histogram:
     """Counts |x| in ``BINS`` bins over [0, ``top``]; where larger values come, neighbouring bins merge.
-    ``peak`` is the largest magnitude seen."""
+    ``peak`` is the largest magnitude seen. ``weights``: by bin, what squared errors of its values count for in the
+    network's answer; zeros where that is not known."""
 
     def __init__(self) -> None:
         self.top = 0.0
         self.peak = 0.0
         self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
+        self.weights: NDArray[np.float64] = np.zeros(BINS)
 
     def add(self, values: NDArray[Any]) -> None:
         """Raises ValueError for values that are not finite."""

@@ -22,6 +22,7 @@ from edgeseg.progress import Progress
 
 Frame = NDArray[np.uint8]
 Histograms = dict[str, Histogram]
+Weigh = Callable[[ir.Model, Histograms, Iterable[Frame], Callable[[], None]], None]
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,11 @@ def observe(
     sizes: Facts,
     store: Store | None,
     bars: Progress,
+    weigh: Weigh | None = None,
 ) -> Observation:
-    """``few`` of the frames tell the channels' ranges, ``frames`` the histograms; both are gone through more than once
-    and each frame (uint8 H×W×3) may be made anew. ``sizes``: the frames' and the network's, in words."""
+    """``few`` of the frames tell the channels' ranges and, by ``weigh``, the weights, ``frames`` the histograms; both
+    are gone through more than once and each frame (uint8 H×W×3) may be made anew. ``sizes``: the frames' and the
+    network's, in words."""
     known = facts.of_model(model) | dict(sizes) | facts.of_code()
     with bars.task("read calibration frames", len(few) + len(frames)) as done:
         seen: dict[str, str | list[str]] = {
@@ -57,6 +60,9 @@ def observe(
     balanced = equalize(model, channels)
     with bars.task("calibrate", len(frames)) as done:
         found = histograms(balanced, _noting(frames, used["frames"]), done)
+    if weigh is not None:
+        with bars.task("weigh errors", len(few)) as done:
+            weigh(balanced, found, few, done)
     seen |= used  # the images may have changed meanwhile
     if store is not None:
         try:
@@ -119,7 +125,7 @@ def _noting(frames: Iterable[Frame], into: list[str]) -> Iterable[Frame]:
 def _packed(channels: Ranges, found: Histograms) -> Arrays:
     arrays: dict[str, Any] = {f"channels {name}": values for name, values in channels.items()}
     for name, histogram in found.items():
-        arrays[f"counts {name}"] = histogram.counts
+        arrays[f"counts {name}"], arrays[f"weights {name}"] = histogram.counts, histogram.weights
         arrays[f"ends {name}"] = np.array([histogram.top, histogram.peak])
     return arrays
 
@@ -133,5 +139,6 @@ def _unpacked(arrays: Arrays) -> tuple[Ranges, Histograms]:
         elif kind == "counts":
             found[name] = Histogram()
             found[name].counts = values.astype(np.int64, copy=False)
+            found[name].weights = arrays[f"weights {name}"].astype(np.float64, copy=False)
             found[name].top, found[name].peak = arrays[f"ends {name}"].tolist()
     return channels, found  # type: ignore[return-value]

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from edgeseg.export.passes._rewrite import array, attribute
 from edgeseg.export.quantize._session import bytes_of
+from edgeseg.export.quantize.histogram import BINS, Histogram
 from edgeseg.export.quantize.plan import WEIGHTED
 from edgeseg.export.sensitivity.allocator import give_back_large
 from edgeseg.export.sensitivity.operators import OPERATORS, NoCounterpart
@@ -34,19 +35,23 @@ class TorchGraph:
     """``run`` gives the tensors ``names`` of the Q/DQ graph ``model``, or of a float graph. ``exact``: the float graph
     that it was made from. Each backward pass from them adds to ``noise``, by the names of what activations'
     QuantizeLinear and weights' DequantizeLinear write, the sum of the squares of derivative times rounding error; an
-    output channel's weights are read together at every place, so of these the product is summed before.
+    output channel's weights are read together at every place, so of these the product is summed before. To the
+    ``weights`` of the histograms in ``weighed``, by tensor of a float graph, it adds the squares of derivatives.
 
     Raises:
         NoCounterpart: an operator that has no counterpart in PyTorch here.
     """
 
-    def __init__(self, model: ir.Model, exact: ir.Model, names: Sequence[str]) -> None:
+    def __init__(
+        self, model: ir.Model, exact: ir.Model, names: Sequence[str], weighed: Mapping[str, Histogram] | None = None
+    ) -> None:
         give_back_large()
         nodes = _ancestors(model, names)
         if unknown := sorted({n.op_type for n in nodes} - {*OPERATORS, "QuantizeLinear", "DequantizeLinear"}):
             raise NoCounterpart(f"operator {unknown[0]} has no counterpart in PyTorch here")
         self.noise: defaultdict[str, float] = defaultdict(float)
-        self._names = names
+        self._names, self._weighed = names, weighed or {}
+        self._start = torch.zeros((), requires_grad=True)  # what a float graph is differentiable from
         self._constants = {
             str(v.name): torch.tensor(found)
             for node in nodes for v in node.inputs if v is not None and (found := array(v)) is not None
@@ -92,7 +97,11 @@ class TorchGraph:
         if node.op_type == "DequantizeLinear":  # what was rounded kept its unit
             assert inputs[0] is not None
             return self._watched(*self._weights[written], written) if written in self._weights else inputs[0]
-        return OPERATORS[node.op_type](node, inputs)
+        found = OPERATORS[node.op_type](node, inputs)
+        if written in self._weighed and torch.is_grad_enabled():
+            weighed: Tensor = _Weigh.apply(found, self._start, self._weighed[written])  # type: ignore[no-untyped-call]
+            return weighed
+        return found
 
     def _watched(self, rounded: Tensor, error: Tensor, together: list[int], name: str) -> Tensor:
         found: Tensor = _Watch.apply(rounded, error, together, self.noise, name)  # type: ignore[no-untyped-call]
@@ -192,3 +201,20 @@ def _cuts(nodes: Sequence[ir.Node], last: Mapping[str, int]) -> list[int]:
         if size > MOST // 2 and (best[1] == 0 or alive <= best[0]):
             best = alive, i + 1
     return [*cuts, len(nodes)]
+
+
+class _Weigh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, start: Tensor, into: Histogram) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.into = into
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        into: Histogram = ctx.into
+        if into.top:
+            bins = x.abs().mul_(BINS / into.top).clamp_(max=BINS - 1).to(torch.int32).reshape(-1)
+            into.weights += torch.bincount(bins, gradients[0].square().reshape(-1).double(), BINS).numpy()
+        return gradients[0], None, None

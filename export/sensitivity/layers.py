@@ -45,7 +45,7 @@ def sensitivity(
     for name, power in _by_derivative(exact, rounded, frames, done):
         if name in layers:
             found[name] += power
-    if groups := _deciding(exact):
+    if groups := deciding(exact):
         whole = noise(exact, rounded, frames)
         for group in groups:
             gain = whole - noise(exact, quantized(group), frames)
@@ -74,7 +74,7 @@ def _by_derivative(
     random = torch.Generator().manual_seed(0)
     for frame in frames:
         for _ in range(PROBES):
-            parts = [_probed(answer, random) for answer in graph.run(torch.tensor(frame[None]))]
+            parts = [probed(answer, random) for answer in graph.run(torch.tensor(frame[None]))]
             torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
         done()
     layer_of = {node.name: name for name, nodes in Plan(exact).layers().items() for node in nodes}
@@ -83,7 +83,7 @@ def _by_derivative(
             yield name, graph.noise[pair] / (PROBES * len(frames))
 
 
-def _deciding(model: ir.Model) -> list[list[str]]:
+def deciding(model: ir.Model) -> list[list[str]]:
     """The layers whose values are compared to find a maximum's place: those of each pooling together."""
     plan, groups = Plan(model), set[frozenset[str]]()
     for node in model.graph:
@@ -107,7 +107,8 @@ def _points(plan: Plan, value: ir.Value | None) -> Iterator[str]:
             left.extend(node.inputs)
 
 
-def _probed(answer: Tensor, random: torch.Generator) -> Tensor:
+def probed(answer: Tensor, random: torch.Generator) -> Tensor:
+    """A random direction of ``answer``, relative to its size: a scalar."""
     probe = torch.randn(answer.shape, generator=random)
     return (probe * answer).sum() / answer.detach().square().sum().sqrt().clamp_min(1e-12)
 
