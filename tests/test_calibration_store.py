@@ -29,6 +29,7 @@ from edgeseg.export.quantize._session import Observed
 from edgeseg.export.quantize.calibrate import calibration
 from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.store import Damaged, Store
+from edgeseg.export.sensitivity.weigh import weigh
 from edgeseg.manifest import Manifest
 from edgeseg.spec import Preprocess
 
@@ -70,7 +71,7 @@ def seen(model: ir.Model, images: list[NDArray[np.uint8]], kept: Store, sizes: s
     observe.Observation, list[str]
 ]:  # fmt: skip
     told = Told()
-    return observe.observe(model, images[:2], images, sizes, kept, told), told.lines
+    return observe.observe(model, images[:2], images, sizes, kept, told, weigh), told.lines
 
 
 def ranges(found: observe.Observation, method: str = "mse") -> dict[str, float]:
@@ -85,7 +86,13 @@ def test_nothing_changed_nothing_is_computed(graph: ir.Model, tmp_path: Path, mo
     monkeypatch.setattr(observe, "channel_ranges", None)
     again, said = seen(graph, frames(), kept)
     assert said == [KEPT]
-    for method in ("mse", "minmax", "percentile", "entropy"):  # histograms are kept: any calibrator is at hand
+    for method in (
+        "weighted",
+        "mse",
+        "minmax",
+        "percentile",
+        "entropy",
+    ):  # histograms are kept: any calibrator is at hand
         assert ranges(again, method) == ranges(first, method)
     assert calibration(again.histograms, "mse", again.facts) == calibration(first.histograms, "mse", first.facts)
 
@@ -99,7 +106,7 @@ def reweighted(graph: ir.Model) -> ir.Model:
 
 def restructured(graph: ir.Model) -> ir.Model:
     changed = graph.clone()
-    next(n for n in changed.graph if n.op_type == "Relu").op_type = "Tanh"
+    next(n for n in changed.graph if n.op_type == "Relu").op_type = "Sigmoid"
     return changed
 
 
@@ -126,10 +133,10 @@ def test_whatever_changes_it_is_taken_again_and_what_changed_is_said(graph: ir.M
 def test_another_version_takes_it_again(graph: ir.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Store(tmp_path, "net")
     seen(graph, frames(), kept)
-    monkeypatch.setattr(facts, "version", {"onnxruntime": "9.9", "numpy": "8.8"}.__getitem__)
+    monkeypatch.setattr(facts, "version", {"onnxruntime": "9.9", "numpy": "8.8", "torch": "7.7"}.__getitem__)
     (line,) = seen(graph, frames(), kept)[1]
     assert line.startswith(f"{AGAIN}onnxruntime ")
-    assert line.endswith(" → onnxruntime 9.9, numpy 8.8")
+    assert line.endswith(" → onnxruntime 9.9, numpy 8.8, torch 7.7")
     monkeypatch.setattr(facts, "CODE", facts.CODE[1:])
     assert seen(graph, frames(), kept)[1] == [f"{AGAIN}edgeseg's calibration is another version's"]
 
@@ -181,6 +188,7 @@ def test_builds_at_the_same_time_harm_nothing(tmp_path: Path) -> None:
 import sys, numpy as np
 from pathlib import Path
 from edgeseg.export.quantize.store import Store
+from edgeseg.export.sensitivity.weigh import weigh
 kept, arrays = Store(Path(sys.argv[1]), "net"), {"a": np.arange(20_000)}
 for i in range(60):
     found = kept.recall({"n": str(i % 3)})
@@ -230,7 +238,7 @@ def test_a_build_uses_what_the_last_one_kept(tmp_path: Path, monkeypatch: pytest
     assert said == [KEPT]
     assert first.calibration is not None
     assert other.calibration is not None
-    assert (first.calibration["method"], other.calibration["method"]) == ("mse", "entropy")
+    assert (first.calibration["method"], other.calibration["method"]) == ("weighted", "entropy")
     assert first.onnx_sha256 != other.onnx_sha256
     Image.fromarray(rng.integers(0, 256, (64, 96, 3), np.uint8)).save(images / "2.png")
     again, said = built(request)

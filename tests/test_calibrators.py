@@ -12,7 +12,7 @@ from edgeseg.errors import InputError
 from edgeseg.export.quantize.calibrators import calibrator, entropy, mse
 from edgeseg.export.quantize.histogram import BINS, Histogram
 
-FORMS = ("mse", "minmax", "percentile", "percentile:99.9", "percentile:100", "entropy")
+FORMS = ("weighted", "mse", "minmax", "percentile", "percentile:99.9", "percentile:100", "entropy")
 
 
 def histogram(*arrays: NDArray[np.float32] | NDArray[np.float64]) -> Histogram:
@@ -86,7 +86,7 @@ def test_ranges_lie_within_what_was_seen_and_scale_with_it(values: list[float], 
 
 @pytest.mark.parametrize("wrong", ["", "kl", "percentile:", "percentile:0", "percentile:101", "percentile:x", "mse:3"])
 def test_what_is_no_calibrator_is_refused(wrong: str) -> None:
-    with pytest.raises(InputError, match=r"no calibrator .*: use mse, minmax, percentile:P"):
+    with pytest.raises(InputError, match=r"no calibrator .*: use weighted, mse, minmax, percentile:P"):
         calibrator(wrong)
 
 
