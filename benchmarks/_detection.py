@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.average_precision import Truth, average_precision
+from edgeseg.average_precision import Truth, average_precision, left_out
 from edgeseg.benchmarks._judge import GROUPS, Frame, Shown, chance, losses, scored
 from edgeseg.boxes import Detections, iou
 from edgeseg.datasets import Dataset, Sample
@@ -90,12 +90,12 @@ class Boxes:
         return Shown(sample.name, frame, maps[0], maps[1], drawn)
 
     def figures(self) -> dict[str, Any]:
-        precision = self._manifest.precision
+        precision, count = self._manifest.precision, len(self._manifest.classes)
         agreed = {name: _share(*counts.tolist()) for name, counts in self._agreed.items()}
         found: dict[str, Any] = {"metric": "map", "agreement": agreed["agreement"], "images": self._frames}
         if self._noise:
             found["sqnr_db"] = float(np.mean(self._noise))
-        scores = {name: self._score(name) for name in self._found}
+        scores = {name: average_precision(self._truths, each, count) for name, each in self._found.items()}
         passed = agreed["agreement"] >= AGREEMENT[precision]
         if scores:
             found["reference"], found["engine"] = scores["reference"][0], scores["engine"][0]
@@ -107,14 +107,8 @@ class Boxes:
         found.update(losses(agreed, {name: mean for name, (mean, _) in scores.items()}))
         return {**found, "passed": bool(passed)}
 
-    def _score(self, name: str, without: int | None = None) -> tuple[float, NDArray[np.float64]]:
-        """Average precision, of all frames or of those outside of one group."""
-        kept = [i for i in range(len(self._truths)) if i % GROUPS != without]
-        truths, found = [self._truths[i] for i in kept], [self._found[name][i] for i in kept]
-        return average_precision(truths, found, len(self._manifest.classes))
-
     def _left_out(self, name: str) -> list[float]:
-        return [self._score(name, group)[0] for group in range(min(GROUPS, len(self._truths)))]
+        return left_out(self._truths, self._found[name], len(self._manifest.classes), GROUPS)
 
     def _fitted(self, sample: Sample) -> tuple[Frame, NDArray[np.float32]]:
         return letterbox_frame(sample.frame, self._manifest.frame, self._manifest.preprocess.mean)

@@ -33,26 +33,55 @@ def average_precision(
     Raises:
         MissingExtra: pycocotools is not installed.
     """
-    if not any((~truth.crowd).any() for truth in truths):
-        return float("nan"), np.full(classes, np.nan)
-    reference, rows = _reference(truths, classes), _rows(found)
-    if not rows.size:  # which pycocotools does not take
-        held = np.isin(np.arange(classes), [k for t in truths for k in t.classes[~t.crowd]])
-        return 0.0, np.where(held, 0.0, np.nan)
-    evaluation = _evaluated(reference, rows)
-    precision = evaluation.eval["precision"][..., 0, -1]  # all areas, the most detections: IoU × recall × class
+    evaluation = _evaluated(truths, found, classes)
+    return _mean(truths, classes) if evaluation is None else _accumulated(evaluation)
+
+
+def left_out(truths: Sequence[Truth], found: Sequence[Detections], classes: int, groups: int) -> list[float]:
+    """AP@[.5:.95] without the frames 0, ``groups``, 2 · ``groups`` …, without 1, ``groups`` + 1 …, and so on.
+
+    Raises:
+        MissingExtra: pycocotools is not installed.
+    """
+    count, evaluation = len(truths), _evaluated(truths, found, classes)
+    every = range(min(groups, count))
+    if evaluation is None:
+        return [_mean([t for i, t in enumerate(truths) if i % groups != g], classes)[0] for g in every]
+    matched, scores = list(evaluation.evalImgs), []  # by class, then by frame
+    for group in every:
+        evaluation.evalImgs = [None if i % count % groups == group else each for i, each in enumerate(matched)]
+        scores.append(_accumulated(evaluation)[0])
+    return scores
+
+
+def _mean(truths: Sequence[Truth], classes: int) -> tuple[float, NDArray[np.float64]]:
+    """Of frames on which nothing is, or was found."""
+    held = np.isin(np.arange(classes), [k for t in truths for k in t.classes[~t.crowd]])
+    return 0.0 if held.any() else float("nan"), np.where(held, 0.0, np.nan)
+
+
+def _accumulated(evaluation: Any) -> tuple[float, NDArray[np.float64]]:
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][..., 0, 0]  # IoU × recall × class
     each: NDArray[np.float64] = np.where((precision < 0).any((0, 1)), np.nan, 100 * precision.mean((0, 1)))
-    return float(np.nanmean(each)), each
+    return (float(np.nanmean(each)) if (each == each).any() else float("nan")), each
 
 
-def _evaluated(truth: Any, rows: NDArray[np.float64]) -> Any:
+def _evaluated(truths: Sequence[Truth], found: Sequence[Detections], classes: int) -> Any | None:
+    """Which objects were found; None where there are none, which pycocotools does not take."""
+    if not any((~truth.crowd).any() for truth in truths) or not any(d.count for d in found):
+        return None
+    reference = _reference(truths, classes)
     from pycocotools.cocoeval import COCOeval
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference.createIndex()
+        evaluation = COCOeval(reference, reference.loadRes(_rows(found)), "bbox")
+        parameters = evaluation.params  # of what it takes, areas of all sizes and the most detections of a frame
+        parameters.areaRng, parameters.areaRngLbl = parameters.areaRng[:1], parameters.areaRngLbl[:1]
+        parameters.maxDets = parameters.maxDets[-1:]
         evaluation.evaluate()
-        evaluation.accumulate()
     return evaluation
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeseg.average_precision import Truth, average_precision
+from edgeseg.average_precision import Truth, average_precision, left_out
 from edgeseg.boxes import Detections
 from edgeseg.datasets import open_dataset
 from edgeseg.datasets.coco import Coco
@@ -171,3 +171,24 @@ def test_no_boxes_at_all() -> None:
     mean, each = average_precision([truth([A], [1])], [found([], [], [])], 2)
     assert mean == 0 and np.isnan(each[0]) and each[1] == 0
     assert np.isnan(average_precision([truth([], [])], [found([A], [0.9], [0])], 1)[0])
+
+
+@pytest.mark.parametrize("seen", [1.0, 0.5, 0.0])
+def test_what_is_left_out_is_as_if_it_never_was(seen: float) -> None:
+    rng = np.random.default_rng(1)
+    truths, answers = [], []
+    for _ in range(11):
+        corners = rng.uniform(0, 80, (3, 2))
+        boxes, kinds = np.hstack([corners, corners + rng.uniform(5, 40, (3, 2))]), rng.integers(0, 3, 3).tolist()
+        truths.append(truth(boxes.tolist(), kinds))
+        kept = rng.random(3) < seen
+        moved = (boxes + rng.normal(0, 2, boxes.shape))[kept].tolist()
+        answers.append(
+            found(moved, rng.random(len(moved)).tolist(), [k for k, b in zip(kinds, kept, strict=True) if b])
+        )
+    for groups in (4, 20):
+        expected = []
+        for group in range(min(groups, 11)):
+            rest = [i for i in range(11) if i % groups != group]
+            expected.append(average_precision([truths[i] for i in rest], [answers[i] for i in rest], 3)[0])
+        assert left_out(truths, answers, 3, groups) == pytest.approx(expected)

@@ -89,7 +89,7 @@ def test_without_weights_it_is_the_squared_error() -> None:
     histogram = Histogram()
     histogram.add(np.random.default_rng(0).standard_cauchy(10_000).astype(np.float32))
     assert weighted(histogram) == mse(histogram)
-    histogram.weights = histogram.counts * 3.0
+    histogram.weights += histogram.counts * 3.0
     assert weighted(histogram) == mse(histogram)
 
 

@@ -35,7 +35,7 @@ class Histogram:
             self.counts[0] += values.size
             return
         while self.top < self.peak:
-            self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)])
+            self.counts, self.weights = _halved(self.counts), _halved(self.weights)
             self.top *= 2
         flat = values.reshape(-1)
         for start in range(0, flat.size, CHUNK):
@@ -44,3 +44,8 @@ class Histogram:
             share *= BINS
             bins = np.minimum(share, BINS - 1, out=share).astype(np.intp)
             self.counts += np.bincount(bins, minlength=BINS)
+
+
+def _halved(bins: NDArray[Any]) -> NDArray[Any]:
+    """Neighbours merged, and as many empty bins behind."""
+    return np.concatenate([bins.reshape(-1, 2).sum(1), np.zeros(BINS // 2, bins.dtype)])

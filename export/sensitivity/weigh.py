@@ -1,8 +1,8 @@
 """What an error of a tensor's values counts for in the network's answer, by their magnitude.
 
 Where a range clips decides between two errors: of the few large values that are cut, and of all others, whose step
-grows with it. The tensor's own squared error takes all elements for alike. Here each counts by the square of the answer's
-derivative, from a backward pass for each frame from a random direction (as in ``layers``), so that the clipping point
+grows with it. The tensor's own squared error takes all elements for alike. Here each counts by the square of the
+answer's derivative, from a backward pass for each frame from a random direction (as in ``layers``), so that the point
 that follows is the best for the answer, to second order (the diagonal of Gauss and Newton's matrix; Li et al.,
 arXiv:2102.05426, weigh reconstruction errors so). What decides the place of a maximum has no derivative there and is
 left unweighed.
