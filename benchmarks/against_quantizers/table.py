@@ -52,7 +52,8 @@ def _lead(ours: Results, theirs: Results) -> str:
     if "engine" not in ours or "engine" not in theirs:
         return NONE
     lead = ours["engine"] - theirs["engine"]
-    error = jackknife(np.subtract(ours.get("left_out", []), theirs.get("left_out", [])).tolist())
+    pairs = zip(ours.get("left_out", []), theirs.get("left_out", []), strict=False)  # older files have none
+    error = jackknife([mine - other for mine, other in pairs])
     told = _signed(lead) + ("" if np.isnan(error) else f" ± {error:.2f}")
     return f"**{told}**" if abs(lead) > 2 * error else told
 

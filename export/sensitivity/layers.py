@@ -74,8 +74,7 @@ def _by_derivative(
     random = torch.Generator().manual_seed(0)
     for frame in frames:
         for _ in range(PROBES):
-            parts = [probed(answer, random) for answer in graph.run(torch.tensor(frame[None]))]
-            torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
+            probe(graph, frame, random)
         done()
     layer_of = {node.name: name for name, nodes in Plan(exact).layers().items() for node in nodes}
     for pair, nodes in ends.items():
@@ -107,10 +106,15 @@ def _points(plan: Plan, value: ir.Value | None) -> Iterator[str]:
             left.extend(node.inputs)
 
 
-def probed(answer: Tensor, random: torch.Generator) -> Tensor:
-    """A random direction of ``answer``, relative to its size: a scalar."""
-    probe = torch.randn(answer.shape, generator=random)
-    return (probe * answer).sum() / answer.detach().square().sum().sqrt().clamp_min(1e-12)
+def probe(graph: TorchGraph, frame: NDArray[np.uint8], random: torch.Generator) -> None:
+    """One backward pass of ``frame``, uint8 H×W×3, from a random direction of each answer, relative to its size."""
+    parts = [_directed(answer, random) for answer in graph.run(torch.tensor(frame[None]))]
+    torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def _directed(answer: Tensor, random: torch.Generator) -> Tensor:
+    direction = torch.randn(answer.shape, generator=random)
+    return (direction * answer).sum() / answer.detach().square().sum().sqrt().clamp_min(1e-12)
 
 
 def _one_pair_for_each_reader(model: ir.Model) -> dict[str, tuple[str, str]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgeseg.export._exact import last_floats
 from edgeseg.export.quantize.histogram import Histogram
 from edgeseg.export.sensitivity.graph import TorchGraph
-from edgeseg.export.sensitivity.layers import deciding, probed
+from edgeseg.export.sensitivity.layers import deciding, probe
 
 
 def weigh(
@@ -39,6 +39,5 @@ def weigh(
     graph = TorchGraph(model, model, last_floats(model), {k: h for k, h in histograms.items() if k not in decide})
     random = torch.Generator().manual_seed(0)
     for frame in frames:
-        parts = [probed(answer, random) for answer in graph.run(torch.tensor(frame[None]))]
-        torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
+        probe(graph, frame, random)
         done()

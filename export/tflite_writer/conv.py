@@ -101,7 +101,9 @@ def _activated(
 
 def _slopes(node: ir.Node) -> NDArray[np.float32] | None:
     """Those of a PRelu by channel, where they differ; with one for all TFLite has LEAKY_RELU."""
-    given = slopes(node) if node.op_type == "PRelu" else np.zeros(1, np.float32)
+    if node.op_type != "PRelu":
+        return None
+    given = slopes(node)
     by_channel = given.ndim > 2 and given.shape[-2:] == (1, 1) and given.size == shape(node.outputs[0])[1]
     return given.reshape(-1) if by_channel and (given != given.flat[0]).any() else None
 
