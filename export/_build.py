@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -32,6 +32,7 @@ from edgeseg.export.quantize.calibrate import Calibration, calibration
 from edgeseg.export.quantize.calibrators import DEFAULT, calibrator
 from edgeseg.export.quantize.dominant import dominant
 from edgeseg.export.quantize.heads import layers_of
+from edgeseg.export.quantize.islands import WHY, joined
 from edgeseg.export.quantize.layer import Layer
 from edgeseg.export.quantize.observe import observe
 from edgeseg.export.quantize.qdq import quantize
@@ -121,6 +122,11 @@ class Calibrated:
 
     def quantized(self, levels: int, keep: Collection[str]) -> ir.Model:
         return quantize(self.graph, self.calibration, levels, keep, self.means)
+
+    def with_floats(self, more: Mapping[str, str]) -> Calibrated:
+        """With ``more`` layers in float and those that are cheaper there then."""
+        floats = {**self.floats, **more}
+        return replace(self, floats={**floats, **dict.fromkeys(joined(self.graph, floats), WHY)})
 
 
 class _Build:
@@ -212,7 +218,7 @@ class _Build:
         try:
             if noise(found.graph, found.quantized(levels, found.floats), self._telling()) <= FAINT:
                 return found
-            return replace(found, floats={**found.floats, **dominant(self.sensitivity(found, levels))})
+            return found.with_floats(dominant(self.sensitivity(found, levels)))
         except NoCounterpart as error:
             self.progress.note(f"no layer is left in float, since the noise of each is not known: {error}")
             return found
@@ -227,12 +233,13 @@ class _Build:
             raise InputError("--max-drop needs images with labels: give --labels KIND:PATH[:SPLIT]")
 
         def drop(keep: Sequence[str]) -> float:
-            model = found.quantized(levels, {*found.floats, *keep})
-            return reference - self._points(f"int8, {len(keep)} layers in float", model, data)
+            floats = found.with_floats(dict.fromkeys(keep, "")).floats
+            count = f"{len(floats)} layers in float"
+            return reference - self._points(f"int8, {count}", found.quantized(levels, floats), data)
 
         keep, lost = budget.within(MARGIN * allowed, lambda: self.sensitivity(found, levels), drop)
         why = f"--max-drop {allowed:g}: kept so that no more is lost on {len(data)} images"
-        return replace(found, floats={**found.floats, **dict.fromkeys(keep, why)}, lost=lost)
+        return replace(found.with_floats(dict.fromkeys(keep, why)), lost=lost)
 
     def _least_levels(self) -> int:
         return min(target.weight_levels() for _, precision, target in self.targets if precision == "int8")

@@ -23,10 +23,11 @@ BIAS_MAX = np.float32(1 << 30)  # steps: where weights are as good as zero, the 
 
 @dataclass(frozen=True)
 class Stored:
-    """A uint8 ``value`` whose steps from 128 are ``scale``."""
+    """A uint8 ``value`` whose steps from ``zero`` are ``scale``."""
 
     value: ir.Value
     scale: float
+    zero: int = ZERO
 
 
 class Operators:
@@ -37,12 +38,15 @@ class Operators:
         r.model.opset_imports[DOMAIN] = 1
         self.zero = r.const(np.uint8(ZERO), "zero_u8")
         self._scales: dict[float, ir.Value] = {}
+        self._zeros = {ZERO: self.zero}
 
-    def grid(self, scale: float) -> list[ir.Value]:
+    def grid(self, scale: float, zero: int = ZERO) -> list[ir.Value]:
         """Scale and zero point, as operators take them."""
         if scale not in self._scales:
             self._scales[scale] = self.r.const(np.float32(scale), "step")
-        return [self._scales[scale], self.zero]
+        if zero not in self._zeros:
+            self._zeros[zero] = self.r.const(np.uint8(zero), "zero_u8")
+        return [self._scales[scale], self._zeros[zero]]
 
     def plain(self, kind: str, inputs: list[ir.Value | None], like: ir.Value, **attributes: Any) -> ir.Value:
         """An operator that treats uint8 as it does float; ``like`` is the float value that is stored."""
@@ -50,12 +54,14 @@ class Operators:
         value.shape, value.dtype = like.shape, ir.DataType.UINT8
         return value
 
-    def contrib(self, kind: str, read: list[Stored], scale: float, like: ir.Value, **attributes: Any) -> ir.Value:
+    def contrib(
+        self, kind: str, read: list[Stored], scale: float, like: ir.Value, zero: int = ZERO, **attributes: Any
+    ) -> ir.Value:
         """An operator of ONNX Runtime's own domain."""
         inputs: list[ir.Value | None] = []
         for x in read:
-            inputs += [x.value, *self.grid(x.scale)]
-        value = self.plain(kind, [*inputs, *self.grid(scale)], like, **attributes)
+            inputs += [x.value, *self.grid(x.scale, x.zero)]
+        value = self.plain(kind, [*inputs, *self.grid(scale, zero)], like, **attributes)
         producer = value.producer()
         assert producer is not None
         producer.domain = DOMAIN

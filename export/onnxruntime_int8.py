@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edgeseg.export._qlinear import Kernel, Operators, Stored, rounded
 from edgeseg.export.passes._rewrite import Rewriter, array, attribute, floats, shape, sole_user
 from edgeseg.export.quantize.histogram import LEVELS
+from edgeseg.export.quantize.plan import factor_of, silu
 from edgeseg.export.quantize.qdq import RANGES
 
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
@@ -129,22 +130,39 @@ class _Lowering:
         return self.ops.contrib("QLinearMul", [Stored(inner, own), factors], scale, x)
 
     def _sigmoid(self, node: ir.Node, scale: float) -> ir.Value | None:
-        x = self._read(node.inputs[0])
+        x = self._read(node.inputs[0]) or self._between(node.inputs[0])
         return None if x is None else self.ops.contrib("QLinearSigmoid", [x], scale, node.outputs[0])
 
+    def _between(self, x: ir.Value | None) -> Stored | None:
+        """What a convolution writes for its activation alone, stored by its own range."""
+        amax = self._ranges.get(str(x.name)) if x is not None and sole_user(x) is not None else None
+        inner = self._made(x, amax / LEVELS) if x is not None and amax else None
+        return None if inner is None or amax is None else Stored(inner, amax / LEVELS)
+
     def _binary(self, node: ir.Node, scale: float) -> ir.Value | None:
-        a, b = (self._read(v) for v in node.inputs)
+        a, b = (self._read(v) or self._gate(v) for v in node.inputs)
         return self.ops.contrib(f"QLinear{node.op_type}", [a, b], scale, node.outputs[0]) if a and b else None
 
     def _mul(self, node: ir.Node, scale: float) -> ir.Value | None:
-        """A product with a positive constant is another scale: a LeakyRelu of slope 1 looks it up."""
-        x, factor = self._read(node.inputs[0]), array(node.inputs[1])
-        if factor is None:
+        """A product with a positive constant is the same steps of another size. Where another is asked for, a LeakyRelu
+        of slope 1 looks them up."""
+        x, factor = self._read(node.inputs[0]), factor_of(node)
+        if array(node.inputs[1]) is None:
             return self._binary(node, scale)
-        if x is None or factor.size != 1 or factor.item() <= 0 or factor.ndim > len(shape(node.outputs[0])):
+        if x is None or factor is None or shape(x.value) != shape(node.outputs[0]):
             return None
-        scaled = Stored(x.value, x.scale * float(factor.item()))
+        scaled = Stored(x.value, x.scale * factor)
+        if np.isclose(scaled.scale, scale, rtol=1e-6):
+            return x.value
         return self.ops.contrib("QLinearLeakyRelu", [scaled], scale, node.outputs[0], alpha=1.0)
+
+    def _gate(self, value: ir.Value | None) -> Stored | None:
+        """A SiLU's sigmoid, rounded here alone: in 255 steps, half of what a pair would have."""
+        node = value.producer() if value is not None else None
+        x = self._read(node.inputs[0]) if node is not None and silu(node) is not None else None
+        if x is None or value is None:
+            return None
+        return Stored(self.ops.contrib("QLinearSigmoid", [x], 1 / 255, value, zero=0), 1 / 255, 0)
 
     def _mean(self, node: ir.Node, scale: float) -> ir.Value | None:
         x = self._read(node.inputs[0])

@@ -14,7 +14,7 @@ from edgeseg.export import half, preflight
 from edgeseg.export.passes import labels_by_float, opset17, weights_by_pair
 from edgeseg.export.passes._rewrite import array
 from edgeseg.export.quantize.histogram import LEVELS
-from edgeseg.export.quantize.plan import Plan
+from edgeseg.export.quantize.plan import Plan, silu
 from edgeseg.export.quantize.qdq import RANGES
 from edgeseg.export.tensorrt import FLOAT_MARK
 
@@ -41,10 +41,12 @@ def prepare(model: ir.Model, precision: str, generation: str) -> ir.Model:
 
 def scales(graph: ir.Model, quantized: ir.Model) -> dict[str, float]:
     """What a calibration cache says: the scale of every tensor of the float ``graph`` that carries one in its Q/DQ
-    form ``quantized``, also of those that are only moved, and between a computation and its activation."""
+    form ``quantized``, also of those that are only moved, between a computation and its activation, and of a SiLU's
+    sigmoid."""
     ranges = json.loads(quantized.metadata_props.get(RANGES, "{}"))
     plan, found = Plan(graph, ranges or None), _activation_scales(quantized)
     inner = {str(v.name): ranges[v.name] / LEVELS for v in plan.inner if ranges.get(v.name)}
+    inner |= {str(n.outputs[0].name): 1 / LEVELS for n in graph.graph if silu(n) is not None}
     roots = {name: plan.scale_of(value) for name, value in _values(graph).items()}
     carried = {name: found[root] for name, root in roots.items() if root in found}
     return {**inner, **carried}

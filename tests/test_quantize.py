@@ -286,3 +286,49 @@ def test_engines_run_what_is_part_int8_and_part_float(graph: ir.Model, name: str
         with Engine(manifest, _runtime(folder, manifest, 2)) as engine:
             got = engine.run({"frame": frames()[0][None]})["logits"]
         assert sqnr_db(Exact(model).run(frames()[0][None])["logits"], got) > 25
+
+
+class Gates(nn.Module):
+    """SiLUs, and a map that is weighted by a constant for a sum and read as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1), nn.Conv2d(8, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.silu(self.first(x))
+        y = self.second(x)
+        out: Tensor = self.last(0.3 * x + y.sigmoid() * y)
+        return out
+
+
+def test_a_silu_is_one_layer_and_rounded_once() -> None:
+    model = captured(Gates)
+    assert ["Sigmoid", "Mul"] in [[n.op_type for n in nodes] for nodes in Plan(model).layers().values()]
+    quantized = quantize(model, calibrate(model, frames()))
+    for node in (n for n in quantized.graph if n.op_type == "Sigmoid"):
+        (use,) = node.outputs[0].uses()
+        assert use.node.op_type == "Mul"
+        assert node.inputs[0] in use.node.inputs  # both read the same pair
+
+
+def test_a_product_with_a_constant_keeps_its_steps() -> None:
+    model = captured(Gates)
+    calibration = calibrate(model, frames())
+    plan = Plan(model, calibration.ranges)
+    products = [n for n in model.graph if n.op_type == "Mul" and plan.used(n.inputs[0])]
+    (scaled,) = [n for n in products if array(n.inputs[1]) is not None]
+    assert plan.range_of(str(scaled.outputs[0].name)) == pytest.approx(0.3 * plan.range_of(str(scaled.inputs[0].name)))  # type: ignore[union-attr]
+    assert plan.range_of(str(scaled.outputs[0].name)) != calibration.ranges[str(scaled.outputs[0].name)]
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_engines_compute_silus_from_one_pair(name: str, tmp_path: Path) -> None:
+    model = captured(Gates)
+    target: Any = _targets.load(name, "int8")
+    model = quantize(model, calibrate(model, frames()), target.weight_levels())
+    target.compile(model, "int8", tmp_path)
+    manifest = manifest_of(name, model)
+    with Engine(manifest, _runtime(tmp_path, manifest, 2)) as engine:
+        got = engine.run({"frame": frames()[0][None]})["logits"]
+    assert sqnr_db(Exact(model).run(frames()[0][None])["logits"], got) > 35

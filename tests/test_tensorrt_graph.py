@@ -28,11 +28,12 @@ from edgeseg.export.passes import (
 )
 from edgeseg.export.passes._rewrite import Rewriter
 from edgeseg.export.quantize.calibrate import calibrate
-from edgeseg.export.quantize.plan import Plan
+from edgeseg.export.quantize.plan import Plan, silu
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.export.tensorrt import FLOAT_MARK
 from edgeseg.metrics import sqnr_db
 from edgeseg.spec import Preprocess
+from tests.test_quantize import Gates, captured, frames
 
 SIZE = (64, 96)
 FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
@@ -277,6 +278,14 @@ def test_no_scale(scale: float) -> None:
 def test_no_name(name: str) -> None:
     with pytest.raises(ArtifactError, match="has no form in a calibration cache"):
         calibration_cache.write({name: 1.0}, "10.3.0")
+
+
+def test_a_silu_has_a_scale_between_its_operators() -> None:
+    model = captured(Gates)
+    found = tensorrt_graph.scales(model, quantize(model, calibrate(model, frames())))
+    sigmoids = [str(n.outputs[0].name) for n in model.graph if silu(n) is not None]
+    assert len(sigmoids) == 2
+    assert all(found[name] == pytest.approx(1 / 127) for name in sigmoids)
 
 
 def test_scales_cover_every_tensor_that_carries_one(enet: ir.Model, quantized: ir.Model) -> None:

@@ -16,7 +16,7 @@ from edgeseg.export.quantize.store import Facts
 
 CODE = (  # what finds the numbers that are kept
     "histogram.py", "_session.py", "plan.py", "equalize.py", "observe.py", "../sensitivity/graph.py",
-    "../sensitivity/operators.py", "../sensitivity/weigh.py",
+    "../sensitivity/operators.py", "../sensitivity/layers.py", "../sensitivity/weigh.py",
 )  # fmt: skip
 
 

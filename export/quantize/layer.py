@@ -30,12 +30,12 @@ class Layer:
 
 def works(layers: Mapping[str, Sequence[ir.Node]]) -> dict[str, float]:
     """The share of the work of each of the ``layers`` of a network."""
-    each = {name: sum(map(_operations, nodes)) for name, nodes in layers.items()}
+    each = {name: sum(map(operations, nodes)) for name, nodes in layers.items()}
     total = sum(each.values())
     return {name: work / total for name, work in each.items()}
 
 
-def _operations(node: ir.Node) -> int:
+def operations(node: ir.Node) -> int:
     """Multiply-adds; of what has no weights, its output's elements."""
     out = math.prod(shape(node.outputs[0]))
     weights = array(node.inputs[1]) if node.op_type in WEIGHTED else None

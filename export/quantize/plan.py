@@ -1,15 +1,16 @@
 """Which tensors of a clean float graph carry an int8 scale, and which of them share one.
 
 A *point* is a tensor that a computation writes for others to read: the normalised frame, a convolution with
-its activation, a sum, a resized map. A *layer* is that computation, called by its point's name. Data movement
-(slices, pooling, selection, interleaving) keeps its input's scale; where it joins tensors (Concat, Where) they share
-one, but for a tensor that other layers read too and whose range is much smaller: that keeps its own scale there, and
-is requantized on its way into the join. The integer arithmetic of pooling indices carries none.
+its activation, a sum, a SiLU (x · sigmoid(x)), a resized map. A *layer* is that computation, called by its point's
+name. Data movement (slices, pooling, selection, interleaving) keeps its input's scale; where it joins tensors (Concat,
+Where) they share one, but for a tensor that other layers read too and whose range is much smaller: that keeps its own
+scale there, and is requantized on its way into the join. What is multiplied by one positive constant keeps its steps.
+The integer arithmetic of pooling indices carries no scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import onnx_ir as ir
 
@@ -53,6 +54,7 @@ class Plan:
             self._visit(node)
         if unknown := sorted(self._keep - set(self._layer.values())):
             raise InputError(f"no layer '{unknown[0]}' to keep in float: layers are called by their output tensors")
+        self._scale_products()
         self._used = self._find_used()
 
     def layers(self) -> dict[str, list[ir.Node]]:
@@ -70,6 +72,19 @@ class Plan:
         while self.root[name] != name:
             name = self.root[name]
         return name
+
+    def sources(self, value: ir.Value | None) -> Iterator[str]:
+        """The points that were moved into ``value``, by name."""
+        names, left, seen = {str(point.name) for point in self.points}, [value], set[ir.Value]()
+        while left:
+            each = left.pop()
+            if each is None or each in seen or self.scale_of(each) is None:
+                continue
+            seen.add(each)
+            if each.name in names:
+                yield str(each.name)
+            elif (node := each.producer()) is not None:
+                left.extend(node.inputs)
 
     def used(self, value: ir.Value | None) -> bool:
         """Whether ``value`` carries a scale that a layer in int8 writes or reads."""
@@ -94,14 +109,15 @@ class Plan:
         output = node.outputs[0]
         if output.dtype != ir.DataType.FLOAT:
             return
-        if node.op_type in COMPUTE or (node.op_type == "Resize" and attribute(node, "mode", "nearest") != "nearest"):
-            user = sole_user(output)
-            if user is not None and user.op_type in ACTIVATIONS:
-                self.inner.append(output)
-                self._layer[node] = str(user.outputs[0].name)
-            else:
+        gated = silu(node)
+        if gated is not None:
+            self._layer[node] = _layer_name(gated)
+        elif node.op_type in COMPUTE or (node.op_type == "Resize" and attribute(node, "mode", "nearest") != "nearest"):
+            self._layer[node] = _layer_name(node)
+            if self._layer[node] == output.name:
                 self._point(output)
-                self._layer[node] = str(output.name)
+            else:
+                self.inner.append(output)
         elif node.op_type in ACTIVATIONS:
             self._point(output)
             self._layer[node] = str(output.name)
@@ -133,6 +149,15 @@ class Plan:
         for output in node.outputs:
             self.root[str(output.name)] = widest
 
+    def _scale_products(self) -> None:
+        """Of those that share no other tensor's scale."""
+        alone = {members[0] for members in self.group().values() if len(members) == 1}
+        for node in self._layer:
+            factor = factor_of(node) if self._ranges is not None else None
+            name, source = str(node.outputs[0].name), self.scale_of(node.inputs[0])
+            if factor is not None and source is not None and name in alone and self.root[name] == name:
+                self._span[name] = factor * self.range_of(source)
+
     def _widest(self, roots: list[str]) -> str:
         return roots[0] if self._ranges is None else max(roots, key=self.range_of)
 
@@ -150,3 +175,22 @@ class Plan:
             if not self.in_float(node):
                 used |= {str(self.scale_of(v)) for v in (*node.inputs, *node.outputs) if self.scale_of(v) is not None}
         return used
+
+
+def silu(node: ir.Node) -> ir.Node | None:
+    """The product that makes a SiLU, x · sigmoid(x), of the Sigmoid ``node`` (arXiv:1702.03118, eq. 1)."""
+    user = sole_user(node.outputs[0])
+    gates = node.op_type == "Sigmoid" and user is not None and user.op_type == "Mul" and node.inputs[0] in user.inputs
+    return user if gates else None
+
+
+def factor_of(node: ir.Node) -> float | None:
+    """What ``node`` multiplies all of its first input by: one positive constant, or None."""
+    factor = array(node.inputs[1]) if node.op_type == "Mul" else None
+    return float(factor.item()) if factor is not None and factor.size == 1 and factor.item() > 0 else None
+
+
+def _layer_name(node: ir.Node) -> str:
+    """What ``node`` and an activation that it alone feeds write."""
+    user = sole_user(node.outputs[0])
+    return str((user if user is not None and user.op_type in ACTIVATIONS else node).outputs[0].name)

@@ -87,23 +87,9 @@ def deciding(model: ir.Model) -> list[list[str]]:
     plan, groups = Plan(model), set[frozenset[str]]()
     for node in model.graph:
         if node.outputs[0].dtype == ir.DataType.BOOL:
-            groups.update(frozenset(_points(plan, v)) for v in node.inputs if plan.scale_of(v) is not None)
+            groups.update(frozenset(plan.sources(v)) for v in node.inputs if plan.scale_of(v) is not None)
     layers = plan.layers()
     return sorted(sorted(group & layers.keys()) for group in groups if group & layers.keys())
-
-
-def _points(plan: Plan, value: ir.Value | None) -> Iterator[str]:
-    """What computations wrote of what was moved into ``value``."""
-    left, seen = [value], set[ir.Value]()
-    while left:
-        each = left.pop()
-        if each is None or each in seen or plan.scale_of(each) is None:
-            continue
-        seen.add(each)
-        if each in plan.points:
-            yield str(each.name)
-        elif (node := each.producer()) is not None:
-            left.extend(node.inputs)
 
 
 def probe(graph: TorchGraph, frame: NDArray[np.uint8], random: torch.Generator) -> None:

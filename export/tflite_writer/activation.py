@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, attribute, sole_user
+from edgeseg.export.quantize.plan import silu
 from edgeseg.export.tflite_writer.arithmetic import (
     CLAMP_1,
     NONE,
@@ -120,7 +121,11 @@ def _prelu_int8(g: Graph, x: Tensor, given: NDArray[np.float32], out: Quantizati
 
 def lower_Sigmoid(g: Graph, node: ir.Node) -> None:
     x = g.read(node.inputs[0])
-    g.place(node.outputs[0], _fixed(g, "LOGISTIC", x.tensor, node), x.layout)
+    if silu(node) is not None and x.tensor.dtype == "int8":  # rounded here alone, to half the step of a pair
+        result = g.op("LOGISTIC", [x.tensor], x.tensor.shape, None, FIXED)
+    else:
+        result = _fixed(g, "LOGISTIC", x.tensor, node)
+    g.place(node.outputs[0], result, x.layout)
 
 
 def lower_Softmax(g: Graph, node: ir.Node) -> None:

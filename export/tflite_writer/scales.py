@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeseg.errors import InputError
 from edgeseg.export.passes._rewrite import array, attribute, floats, sole_user
-from edgeseg.export.quantize.plan import ACTIVATIONS, COMPUTE, WEIGHTED
+from edgeseg.export.quantize.plan import ACTIVATIONS, COMPUTE, WEIGHTED, silu
 from edgeseg.export.quantize.qdq import RANGES
 from edgeseg.export.tflite_writer.flatbuffer import Quantization
 
@@ -78,6 +78,7 @@ def in_float(node: ir.Node) -> bool:
     """Whether a computation of a Q/DQ graph is one that was kept in float: it has float weights, or no pair behind."""
     if node.op_type not in (*COMPUTE, *ACTIVATIONS):
         return False
+    node = silu(node) or node
     constant = node.op_type in WEIGHTED and array(node.inputs[1]) is not None
     return constant or not _paired(node.outputs[0])
 
