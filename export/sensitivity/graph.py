@@ -50,7 +50,7 @@ class TorchGraph:
         if unknown := sorted({n.op_type for n in nodes} - {*OPERATORS, "QuantizeLinear", "DequantizeLinear"}):
             raise NoCounterpart(f"operator {unknown[0]} has no counterpart in PyTorch here")
         self.noise: defaultdict[str, float] = defaultdict(float)
-        self._names, self._weighed = names, weighed or {}
+        self.names, self._weighed = names, weighed or {}
         self._start = torch.zeros((), requires_grad=True)  # what a float graph is differentiable from
         self._constants = {
             str(v.name): torch.tensor(found)
@@ -77,7 +77,7 @@ class TorchGraph:
             else:
                 found = self._run(part, *given)
             alive = {name: alive[name] for name in part.passed} | dict(zip(part.written, found, strict=True))
-        return [alive[name] for name in self._names]
+        return [alive[name] for name in self.names]
 
     def _run(self, part: _Part, *given: Tensor) -> list[Tensor]:
         alive = dict(zip(part.read, given, strict=True))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from edgeseg.export._exact import last_floats
 from edgeseg.export.passes._rewrite import Rewriter
+from edgeseg.export.passes.suppress import RAW
 from edgeseg.export.quantize.layer import Layer, works
 from edgeseg.export.quantize.plan import WEIGHTED, Plan
 from edgeseg.export.sensitivity.graph import TorchGraph
@@ -60,7 +61,7 @@ def noise(exact: ir.Model, rounded: ir.Model, frames: Sequence[NDArray[np.uint8]
     total = 0.0
     with torch.no_grad():
         for frame in frames:
-            for a, b in zip(*(graph.run(torch.tensor(frame[None])) for graph in graphs), strict=True):
+            for a, b in zip(*(answers(graph, frame) for graph in graphs), strict=True):
                 total += float((a - b).square().mean() / a.square().mean().clamp_min(1e-30))
     return total / len(frames)
 
@@ -92,9 +93,19 @@ def deciding(model: ir.Model) -> list[list[str]]:
     return sorted(sorted(group & layers.keys()) for group in groups if group & layers.keys())
 
 
+def answers(graph: TorchGraph, frame: NDArray[np.uint8]) -> list[Tensor]:
+    """What of the outputs for ``frame``, uint8 H×W×3, is the answer. Of a detector: the scores, and the boxes as far as
+    there is an object in them. Most of its logits say that there is none, and by how much is of no account."""
+    found = graph.run(torch.tensor(frame[None]))
+    if tuple(graph.names) != RAW:
+        return found
+    scores, boxes = found[0].sigmoid(), found[1]
+    return [scores, boxes * scores.detach().amax(-1, keepdim=True)]
+
+
 def probe(graph: TorchGraph, frame: NDArray[np.uint8], random: torch.Generator) -> None:
     """One backward pass of ``frame``, uint8 H×W×3, from a random direction of each answer, relative to its size."""
-    parts = [_directed(answer, random) for answer in graph.run(torch.tensor(frame[None]))]
+    parts = [_directed(answer, random) for answer in answers(graph, frame)]
     torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
 
 
