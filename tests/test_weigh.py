@@ -13,17 +13,20 @@ from torch import Tensor, nn
 
 from edgeseg.artifact import load
 from edgeseg.export import BuildRequest, build
-from edgeseg.export._exact import Exact
-from edgeseg.export.passes import unpool
+from edgeseg.export._exact import Exact, last_floats
+from edgeseg.export.capture import capture
+from edgeseg.export.passes import frame_io, unpool
+from edgeseg.export.passes.suppress import RAW
 from edgeseg.export.quantize.calibrators import mse, weighted
 from edgeseg.export.quantize.histogram import Histogram
 from edgeseg.export.quantize.observe import Histograms, histograms
 from edgeseg.export.sensitivity import graph as torch_graph
-from edgeseg.export.sensitivity.layers import deciding
+from edgeseg.export.sensitivity.layers import answers, deciding
 from edgeseg.export.sensitivity.operators import OPERATORS
 from edgeseg.export.sensitivity.weigh import weigh
+from edgeseg.spec import Preprocess
 from tests.test_calibration_store import Told
-from tests.test_quantize import captured, frames
+from tests.test_quantize import SIZE, captured, frames
 from tests.test_sensitivity import Pooled
 
 
@@ -108,3 +111,34 @@ def test_a_build_without_derivatives_goes_on_by_the_squared_error_and_says_so(
         assert any("its weights are not known: operator PRelu" in line for line in bars.lines)
     assert found[0].onnx_sha256 == found[1].onnx_sha256
     assert (found[0].calibration or {})["method"] == "weighted"
+
+
+class Detector(nn.Module):
+    """Two anchors at each place, three classes; hardly anything is seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.classes, self.boxes = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 6, 1), nn.Conv2d(4, 8, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.first(x).relu()
+        classes, boxes = (y.flatten(2).transpose(1, 2) for y in (20 * self.classes(x) - 8, self.boxes(x)))
+        return classes.reshape(1, -1, 3), boxes.reshape(1, -1, 4)
+
+
+def test_a_detector_is_weighed_by_its_scores_and_by_the_boxes_of_what_it_sees() -> None:
+    torch.manual_seed(0)
+    model = capture(Detector().eval(), SIZE, outputs=RAW)
+    frame_io.apply_frame(model, Preprocess(SIZE), SIZE)
+    frame = frames()[0]
+    logits, boxes = (torch.tensor(v) for v in Exact(model).run(frame[None]).values())
+    scores, seen = answers(torch_graph.TorchGraph(model, model, last_floats(model)), frame)
+    assert torch.allclose(scores, logits.sigmoid(), atol=1e-5)
+    assert torch.allclose(seen, boxes * logits.sigmoid().max(-1, keepdim=True).values, atol=1e-5)
+    assert scores.median() < 0.01 < 0.1 < scores.max()
+
+
+def test_a_segmentation_network_is_weighed_by_its_logits() -> None:
+    model = captured(Uneven)
+    (found,) = answers(torch_graph.TorchGraph(model, model, last_floats(model)), frames()[0])
+    assert np.allclose(found.detach().numpy(), Exact(model).run(frames()[0][None])["logits"], atol=1e-5)
