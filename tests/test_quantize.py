@@ -273,21 +273,6 @@ def manifest_of(target: str, model: ir.Model) -> Manifest:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
-def test_engines_run_what_is_part_int8_and_part_float(graph: ir.Model, name: str, tmp_path: Path) -> None:
-    calibration, layers = calibrate(graph, frames()), list(Plan(graph).layers())
-    target: Any = _targets.load(name, "int8")
-    for i, keep in enumerate(([layers[0]], layers[1:3], layers[2::2], layers[-1:])):
-        folder = tmp_path / str(i)
-        folder.mkdir()
-        model = quantize(graph, calibration, target.weight_levels(), keep)
-        target.compile(model, "int8", folder)
-        manifest = manifest_of(name, model)
-        with Engine(manifest, _runtime(folder, manifest, 2)) as engine:
-            got = engine.run({"frame": frames()[0][None]})["logits"]
-        assert sqnr_db(Exact(model).run(frames()[0][None])["logits"], got) > 25
-
-
 class Gates(nn.Module):
     """SiLUs, and a map that is weighted by a constant for a sum and read as it is."""
 
@@ -320,6 +305,23 @@ def test_a_product_with_a_constant_keeps_its_steps() -> None:
     (scaled,) = [n for n in products if array(n.inputs[1]) is not None]
     assert plan.range_of(str(scaled.outputs[0].name)) == pytest.approx(0.3 * plan.range_of(str(scaled.inputs[0].name)))  # type: ignore[union-attr]
     assert plan.range_of(str(scaled.outputs[0].name)) != calibration.ranges[str(scaled.outputs[0].name)]
+
+
+@pytest.mark.parametrize("network", [Block, Gates])
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_engines_run_what_is_part_int8_and_part_float(network: type[nn.Module], name: str, tmp_path: Path) -> None:
+    graph = captured(network, fold_batchnorm, activation_before_concat)
+    calibration, layers = calibrate(graph, frames()), list(Plan(graph).layers())
+    target: Any = _targets.load(name, "int8")
+    for i, keep in enumerate(([layers[0]], layers[1:3], layers[2::2], layers[-1:])):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        model = quantize(graph, calibration, target.weight_levels(), keep)
+        target.compile(model, "int8", folder)
+        manifest = manifest_of(name, model)
+        with Engine(manifest, _runtime(folder, manifest, 2)) as engine:
+            got = engine.run({"frame": frames()[0][None]})["logits"]
+        assert sqnr_db(Exact(model).run(frames()[0][None])["logits"], got) > 25
 
 
 @pytest.mark.parametrize("name", RUNNABLE)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg import export
+from edgeseg import export, models
 from edgeseg.artifact import Artifact, entries, load, whole_folder, write_whole
 from edgeseg.benchmarks.against_quantizers import vendors
 from edgeseg.benchmarks.against_quantizers.networks import Network, located
@@ -115,8 +115,14 @@ class Comparison:
         return {key: value for key, value in found.to_json().items() if key in KEPT} | {"left_out": found.left_out}
 
     def _float(self, target: str) -> Artifact:
+        """What a vendor quantizes. A detector's boxes are left to the runtime: shape inference before
+        ``quantize_static`` stops at the NonZero that chooses them in the graph."""
         done = sorted((self.folder / "float").glob(f"*-{target}-fp32"))
-        return load(done[0] if done else build(self._request("fp32", (target,), "float"))[0])
+        if done:
+            return load(done[0])
+        request = self._request("fp32", (target,), "float")
+        detects = models.spec(self.network.model).task == "detection"
+        return load(build(replace(request, output="logits") if detects else request)[0])
 
     def _request(self, precision: str, targets: tuple[str, ...], out: str) -> BuildRequest:
         n = self.network
