@@ -136,8 +136,10 @@ class _Lowering:
     def _between(self, x: ir.Value | None) -> Stored | None:
         """What a convolution writes for its activation alone, stored by its own range."""
         amax = self._ranges.get(str(x.name)) if x is not None and sole_user(x) is not None else None
-        inner = self._made(x, amax / LEVELS) if x is not None and amax else None
-        return None if inner is None or amax is None else Stored(inner, amax / LEVELS)
+        if x is None or not amax:
+            return None
+        inner = self._made(x, amax / LEVELS)
+        return None if inner is None else Stored(inner, amax / LEVELS)
 
     def _binary(self, node: ir.Node, scale: float) -> ir.Value | None:
         a, b = (self._read(v) or self._gate(v) for v in node.inputs)

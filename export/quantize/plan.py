@@ -38,6 +38,7 @@ class Plan:
 
     def __init__(self, model: ir.Model, ranges: Mapping[str, float] | None = None, keep: Collection[str] = ()) -> None:
         self.points: list[ir.Value] = []
+        self._pointed = set[ir.Value]()
         self.inner: list[ir.Value] = []
         self.root: dict[str, str] = {}
         self.entries: list[tuple[ir.Node, int]] = []
@@ -75,13 +76,13 @@ class Plan:
 
     def sources(self, value: ir.Value | None) -> Iterator[str]:
         """The points that were moved into ``value``, by name."""
-        names, left, seen = {str(point.name) for point in self.points}, [value], set[ir.Value]()
+        left, seen = [value], set[ir.Value]()
         while left:
             each = left.pop()
             if each is None or each in seen or self.scale_of(each) is None:
                 continue
             seen.add(each)
-            if each.name in names:
+            if each in self._pointed:
                 yield str(each.name)
             elif (node := each.producer()) is not None:
                 left.extend(node.inputs)
@@ -131,6 +132,7 @@ class Plan:
     def _point(self, value: ir.Value) -> None:
         name = str(value.name)
         self.points.append(value)
+        self._pointed.add(value)
         self.root[name] = name
         if self._ranges is not None:
             self._span[name] = self._ranges[name]
