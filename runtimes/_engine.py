@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from edgeseg.boxes import Detections
 from edgeseg.errors import ArtifactError, InputError
 from edgeseg.frames import check
 from edgeseg.manifest import Manifest
-from edgeseg.runtimes._async_stream import AsyncStream
 from edgeseg.runtimes._detect import Detector
 from edgeseg.runtimes._fit import Fit
 from edgeseg.runtimes._health import Health, Timings
@@ -29,6 +28,9 @@ from edgeseg.runtimes._runtime import Outputs, Runtime, check_buffer, check_feed
 from edgeseg.runtimes._selftest import selftest as run_selftest
 from edgeseg.runtimes._stream import Stream
 from edgeseg.selfcheck import selfcheck
+
+if TYPE_CHECKING:
+    from edgeseg.runtimes._async_stream import AsyncStream
 
 
 def open_artifact(
@@ -254,6 +256,8 @@ class Engine:
             return self._answer(task, frame, encoding, resize, None)
 
         if hasattr(frames, "__aiter__"):
+            from edgeseg.runtimes._async_stream import AsyncStream  # asyncio is a third of the import's time
+
             return AsyncStream(frames, ask, keep, depth, self._drop)
         return Stream(frames, ask, keep, depth, self._drop)
 
