@@ -22,8 +22,9 @@ matrix: $(READY)
 	$(VENV)/bin/python -m edgeseg.benchmarks.matrix_table README.md docs/matrix.md matrix/trained/results.json \
 		matrix/random/results.json
 
+# Two workers on two cores: threads of PyTorch that spin while they wait would take the time of those that work.
 test: $(READY) $(VENV)/.tensorrt $(VENV)/.quantizers
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
+	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 # TensorRT for RTX, which builds real engines on a CPU, and the bindings of two other versions, which only show what
 # they have. They are under NVIDIA's licence and for x86-64: where they cannot be had, their tests skip and say so.

@@ -74,6 +74,22 @@ def test_help_names_every_command(cli: Cli) -> None:
         assert f" {command} " in out
 
 
+@pytest.mark.parametrize(("name", "value", "spins"), [
+    (None, "", "10000"), ("GOMP_SPINCOUNT", "7", "7"), ("OMP_WAIT_POLICY", "ACTIVE", None),
+])  # fmt: skip
+def test_waiting_threads_sleep_soon_unless_the_user_says_how(
+    name: str | None, value: str, spins: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(variable, "")  # so that it is as it was afterwards
+        monkeypatch.delenv(variable)
+    if name:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
 def test_models(cli: Cli) -> None:
     status, out, _ = cli("models", "--json")
     document = json.loads(out)
