@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.artifact import load
 from edgeseg.errors import CheckFailed
+from edgeseg.spec import TensorSpec
+
+SERVE = "-"  # asks ``python -m edgeseg.runtimes`` for what ``answering`` speaks with
 
 
 def selfcheck(folder: Path, name: str) -> None:
@@ -37,10 +45,64 @@ def outputs(folder: Path, file: Path) -> dict[str, NDArray[Any]]:
         return dict(arrays)
 
 
+@contextmanager
+def answering(folder: Path) -> Iterator[Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]]:
+    """The artifact in ``folder`` opened in a fresh process that answers frames uint8 H×W×3 with its outputs, until this
+    ends.
+
+    Raises:
+        CheckFailed: it does not open there, or ends in a crash; when a frame is asked about.
+    """
+    specs = load(folder).manifest.outputs
+    with tempfile.TemporaryFile() as said:
+        command = [*_command(folder), SERVE]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=_environment()
+        )
+        assert process.stdin is not None and process.stdout is not None
+        send, pipe = process.stdin, process.stdout
+
+        def answer(frame: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+            try:
+                send.write(frame.tobytes())
+                send.flush()
+                return {spec.name: receive(pipe, spec) for spec in specs}
+            except (BrokenPipeError, EOFError):
+                status = process.wait()
+                said.seek(0)
+                raise CheckFailed(_last(said.read().decode(errors="replace"), status)) from None
+
+        try:
+            yield answer
+        finally:
+            process.kill()
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+
+
+def receive(pipe: IO[bytes], spec: TensorSpec) -> NDArray[Any]:
+    """The next tensor. Raises EOFError: the other end has closed."""
+    dtype = np.dtype(spec.dtype)
+    content = pipe.read(wanted := math.prod(spec.shape) * dtype.itemsize)
+    if len(content) < wanted:
+        raise EOFError
+    return np.frombuffer(content, dtype).reshape(spec.shape)
+
+
 def _fails(folder: Path, *arguments: str) -> str | None:
-    path = os.pathsep.join(p for p in sys.path if p)
-    command = [sys.executable, "-m", "edgeseg.runtimes", str(folder), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
-    if not done.returncode:
-        return None
-    return (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+    command = [*_command(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+    return _last(done.stderr, done.returncode) if done.returncode else None
+
+
+def _command(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "edgeseg.runtimes", str(folder)]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+
+
+def _last(said: str, status: int) -> str:
+    return (said.strip().splitlines() or [f"it ended with status {status}"])[-1]

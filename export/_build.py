@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -20,9 +22,9 @@ from edgeseg.datasets import Dataset, open_dataset
 from edgeseg.errors import CheckFailed, InputError
 from edgeseg.export import _targets
 from edgeseg.export._bisect import first_wrong
-from edgeseg.export._exact import run_exactly
+from edgeseg.export._exact import Exact, run_exactly
 from edgeseg.export._frames import Frames
-from edgeseg.export._score import points
+from edgeseg.export._score import Answer, points
 from edgeseg.export._tasks import TASKS, Tensors
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import activation_before_concat, fold_batchnorm, simplify, unpool
@@ -43,7 +45,7 @@ from edgeseg.export.sensitivity.weigh import weigh
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import agreement, sqnr_db
 from edgeseg.progress import Progress, Silent
-from edgeseg.selfcheck import selfcheck
+from edgeseg.selfcheck import answering, selfcheck
 from edgeseg.spec import OUTPUTS, PRECISIONS, ClassSpec, TensorSpec
 
 ONNX_FOLDER = "onnx"
@@ -51,6 +53,7 @@ Quantized = tuple[ir.Model, Tensors, dict[str, Any]]  # the graph, its golden ou
 BALANCE = 16  # frames that tell the channels' ranges and means
 TELLING = 2  # frames that tell the layers' noise
 FAINT = 0.001  # noise relative to the answer, 30 dB, below which int8 is left as it is
+GRAPH = "graph"  # stands for targets whose engines cannot run here
 MARGIN = 0.5  # of a budget: what the graph may lose of it, as engines round on their own besides
 
 
@@ -62,7 +65,7 @@ class BuildRequest:
     them; with ``cache`` what calibration frames showed is kept for the next build (docs/int8.md). int8 leaves layers in
     float that bring much of its noise for little of the work, unless ``all_int8``. ``max_drop`` is how many points of
     mIoU or AP int8 may lose on the images of ``labels``, by default those of ``data``: layers stay in float as far as
-    that takes."""
+    that takes in every target's engine."""
 
     model: str
     weights: str | Path | None = None
@@ -112,13 +115,13 @@ def layer_noise(request: BuildRequest, progress: Progress | None = None) -> list
 @dataclass(frozen=True)
 class Calibrated:
     """``graph``: the float graph with balanced channels. ``floats``: layers that int8 leaves in float, and why.
-    ``lost``: points of the task's metric, where a budget was asked for."""
+    ``lost``: points of the task's metric, by target, where a budget was asked for."""
 
     graph: ir.Model
     calibration: Calibration
     means: dict[str, Mean]
     floats: dict[str, str]
-    lost: float | None = None
+    lost: dict[str, float] | None = None
 
     def quantized(self, levels: int, keep: Collection[str]) -> ir.Model:
         return quantize(self.graph, self.calibration, levels, keep, self.means)
@@ -227,22 +230,54 @@ class _Build:
         """With so many more layers in float that the budget holds."""
         data = open_dataset(self.request.labels) if self.request.labels else self.dataset
         assert data is not None
-        levels = self._least_levels()
-        reference = self._points("float", found.graph, data)
+        reference = self._points("float", Exact(found.graph).answer, data)
         if np.isnan(reference):
             raise InputError("--max-drop needs images with labels: give --labels KIND:PATH[:SPLIT]")
+        measured: dict[frozenset[str], dict[str, float]] = {}
 
         def drop(keep: Sequence[str]) -> float:
-            floats = found.with_floats(dict.fromkeys(keep, "")).floats
-            count = f"{len(floats)} layers in float"
-            return reference - self._points(f"int8, {count}", found.quantized(levels, floats), data)
+            some, lost = found.with_floats(dict.fromkeys(keep, "")), dict[str, float]()
+            for name, target in self._int8_targets():
+                here = self._runs_here(target)
+                judged = name if here else GRAPH
+                if judged in lost:
+                    continue
+                model = some.quantized(target.weight_levels(), some.floats)
+                with self._engine(name, target, model) if here else nullcontext(Exact(model).answer) as answer:
+                    what = f"int8, {judged}, {len(some.floats)} layers in float"
+                    lost[judged] = reference - self._points(what, answer, data)
+                if _share(lost) > allowed:
+                    break  # what the others lose changes nothing
+            measured[frozenset(keep)] = lost
+            return _share(lost)
 
-        keep, lost = budget.within(MARGIN * allowed, lambda: self.sensitivity(found, levels), drop)
+        keep, lost = budget.within(allowed, lambda: self.sensitivity(found, self._least_levels()), drop)
+        if lost > allowed:
+            raise CheckFailed(f"int8 loses more than --max-drop {allowed:g} with all layers in float: allow {lost:.2g}")
         why = f"--max-drop {allowed:g}: kept so that no more is lost on {len(data)} images"
-        return replace(found.with_floats(dict.fromkeys(keep, why)), lost=lost)
+        return replace(found.with_floats(dict.fromkeys(keep, why)), lost=measured[frozenset(keep)])
+
+    def _runs_here(self, target: _targets.Target) -> bool:
+        return _targets.unproven(target) is None
+
+    @contextmanager
+    def _engine(self, name: str, target: _targets.Target, model: ir.Model) -> Iterator[Answer]:
+        """What ``target``'s engine of ``model`` answers, in a process of its own."""
+        golden = self._golden_frame()[None]
+        expected = {"frame": golden, **run_exactly(model, golden)}
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / self._folder(name, "int8")
+            folder.mkdir()
+            files = target.compile(model, "int8", folder)
+            _write(folder, self._manifest(name, "int8", target, model, expected, None, "0" * 64), files, expected)
+            with answering(folder) as answer:
+                yield answer
+
+    def _int8_targets(self) -> list[tuple[str, _targets.Target]]:
+        return [(name, target) for name, precision, target in self.targets if precision == "int8"]
 
     def _least_levels(self) -> int:
-        return min(target.weight_levels() for _, precision, target in self.targets if precision == "int8")
+        return min(target.weight_levels() for _, target in self._int8_targets())
 
     def sensitivity(self, found: Calibrated, levels: int) -> list[Layer]:
         """What each layer that is in int8 costs there, in the graph's order."""
@@ -263,11 +298,11 @@ class _Build:
         assert self.dataset is not None
         return list(self._frames(min(TELLING, len(self.dataset))))
 
-    def _points(self, what: str, model: ir.Model, data: Dataset) -> float:
+    def _points(self, what: str, answer: Answer, data: Dataset) -> float:
         classes = len(self.classes)
         score = self.task.score(self.network.variant, self.preprocess, self.frame, classes, data.ignore_index)
         with self.progress.task(f"metric of {what}", len(data)) as done:
-            return points(model, data, score, done)
+            return points(answer, data, score, done)
 
     def _store(self) -> Store | None:
         name = f"{self.entry.name} {self.entry.variant} on {self.request.data}"
@@ -338,6 +373,11 @@ class _Build:
         spec, variant = self.network.spec, self.network.variant.name
         middle = "" if variant == spec.variants[0].name else f"-{variant}"
         return f"{spec.name}{middle}-{_by(self.frame)}-{target}-{precision}"
+
+
+def _share(lost: Mapping[str, float]) -> float:
+    """The most that is lost of a budget."""
+    return max(points / MARGIN if name == GRAPH else points for name, points in lost.items())
 
 
 def _write(folder: Path, manifest: Manifest, files: list[str], expected: Tensors) -> None:

@@ -29,6 +29,10 @@ class Exact:
         """``frame`` uint8 N×H×W×3 → the tensors by name."""
         return dict(zip(self._names, self._session.run(self._names, {"frame": frame}), strict=True))
 
+    def answer(self, frame: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """``frame`` uint8 H×W×3 → the tensors by name, with the batch axis."""
+        return self.run(frame[None])
+
 
 def with_outputs(model: ir.Model, names: Sequence[str]) -> onnx.ModelProto:
     """``model`` that also gives the tensors ``names``."""

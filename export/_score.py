@@ -1,4 +1,4 @@
-"""The task's own metric of a graph on labelled images, in plain float arithmetic."""
+"""The task's own metric of a graph or an engine on labelled images."""
 
 from __future__ import annotations
 
@@ -6,37 +6,34 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeseg.average_precision import Truth, average_precision
 from edgeseg.boxes import Decoder, Detections
 from edgeseg.datasets import Dataset, Sample
-from edgeseg.export._exact import Exact
 from edgeseg.images import letterbox_frame, resize_frame, resize_labels
 from edgeseg.metrics import confusion, miou
 from edgeseg.spec import Detection, Preprocess
 
 Frame = NDArray[np.uint8]
 Answers = dict[str, NDArray[Any]]
+Answer = Callable[[Frame], Answers]  # what a graph or an engine gives for a frame H×W×3, with the batch axis
 
 
 class Score(Protocol):
     """Counts frames."""
 
-    def add(self, sample: Sample, answer: Callable[[Frame], Answers]) -> None:
-        """One image; ``answer`` gives the graph's outputs, with the batch axis, for it as a frame. It is not asked
-        where nothing is labelled."""
+    def add(self, sample: Sample, answer: Answer) -> None:
+        """One image, which ``answer`` is asked about as a frame, unless nothing on it is labelled."""
 
     def points(self) -> float:
         """mIoU or AP, 0 to 100; NaN where no frame has labels."""
 
 
-def points(model: ir.Model, dataset: Dataset, score: Score, done: Callable[[], None] = lambda: None) -> float:
-    """What ``model`` reaches on all of ``dataset``; ``done`` is called after each image."""
-    exact = Exact(model)
+def points(answer: Answer, dataset: Dataset, score: Score, done: Callable[[], None] = lambda: None) -> float:
+    """What ``answer`` reaches on all of ``dataset``; ``done`` is called after each image."""
     for i in range(len(dataset)):
-        score.add(dataset[i], lambda frame: exact.run(frame[None]))
+        score.add(dataset[i], answer)
         done()
     return score.points()
 
@@ -48,7 +45,7 @@ class LabelScore:
         self._frame, self._classes, self._ignore_index = frame, classes, ignore_index
         self._counts = np.zeros((classes, classes), np.int64)
 
-    def add(self, sample: Sample, answer: Callable[[Frame], Answers]) -> None:
+    def add(self, sample: Sample, answer: Answer) -> None:
         if sample.labels is not None:
             labels = labels_of(answer(resize_frame(sample.frame, self._frame)))
             truth = resize_labels(sample.labels, self._frame)
@@ -67,7 +64,7 @@ class BoxScore:
         self._truths: list[Truth] = []
         self._found: list[Detections] = []
 
-    def add(self, sample: Sample, answer: Callable[[Frame], Answers]) -> None:
+    def add(self, sample: Sample, answer: Answer) -> None:
         frame, scale = letterbox_frame(sample.frame, self._frame, self._mean)
         truth = truth_of(sample, scale)
         if truth is not None:

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from edgeseg.artifact import load
 from edgeseg.cli import _status
-from edgeseg.datasets import Sample
-from edgeseg.errors import InputError
+from edgeseg.datasets import Sample, open_dataset
+from edgeseg.errors import CheckFailed, InputError
 from edgeseg.export import BuildRequest, build
 from edgeseg.export._exact import Exact
-from edgeseg.export._score import LabelScore
+from edgeseg.export._score import LabelScore, points
 from edgeseg.export.capture import capture
 from edgeseg.export.passes import frame_io
 from edgeseg.export.passes._rewrite import array
@@ -36,6 +36,8 @@ from edgeseg.export.quantize.layer import Layer
 from edgeseg.export.quantize.plan import Plan
 from edgeseg.export.quantize.qdq import quantize
 from edgeseg.export.sensitivity.layers import noise, sensitivity
+from edgeseg.export.ticket import build_tickets, place
+from edgeseg.runtimes import open_artifact
 from edgeseg.spec import Preprocess
 
 SIZE = (16, 24)
@@ -192,15 +194,42 @@ BUILD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_a_build_within_its_budget_says_which_layers_it_kept(tmp_path: Path) -> None:
+def test_a_build_within_its_budget_says_which_layers_it_kept_and_what_its_engine_loses(tmp_path: Path) -> None:
     labels = "streets:6@96x128:val"
-    (path,) = build(BuildRequest(**BUILD, data="streets:8@96x128:train", labels=labels, max_drop=0.0, out=tmp_path))
-    entry = load(path).manifest.calibration
+    budgeted = {"data": "streets:8@96x128:train", "labels": labels, "max_drop": 0.0, "precisions": ("fp32", "int8")}
+    paths = build(BuildRequest(**{**BUILD, **budgeted}, out=tmp_path))
+    entry = load(paths[1]).manifest.calibration
     assert entry is not None
-    assert entry["max_drop"]["points"] == 0
     for why in entry["float_layers"].values():
         assert why == WHY or why.startswith("--max-drop 0: ")
-    assert entry["max_drop"]["lost"] <= 0
+    found = entry["max_drop"]
+    assert (found["points"], found["labels"], found["lost"].keys()) == (0, labels, {"onnxruntime"})
+    data, reached = open_dataset(labels), []
+    for path in paths:
+        with open_artifact(path) as engine:
+            score = LabelScore((96, 128), len(data.classes), data.ignore_index)
+            reached.append(points(lambda frame, run=engine.run: run({"frame": frame[None]}), data, score))  # type: ignore[misc]
+    assert found["lost"]["onnxruntime"] == pytest.approx(reached[0] - reached[1], abs=0.02)  # fp32's own rounding
+    assert found["lost"]["onnxruntime"] <= 0
+
+
+def test_where_engines_cannot_run_the_graph_may_lose_half(tmp_path: Path) -> None:
+    data = "streets:4@64x96:train"
+    asked = {"size": (64, 96), "targets": ("tensorrt",), "data": data, "calib_images": 4, "max_drop": 2.0}
+    where = place("agx-orin", "6.2", None)
+    (path,) = build_tickets(BuildRequest(**{**BUILD, **asked, "output": "labels"}, out=tmp_path), where)
+    entry = load(path).manifest.calibration
+    assert entry is not None
+    assert entry["max_drop"]["lost"].keys() == {"graph"}
+    assert entry["max_drop"]["lost"]["graph"] <= 1
+
+
+def test_a_budget_that_no_layers_in_float_keep_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "within", lambda allowed, layers, drop: ([], drop(()) + 50))
+    request = BuildRequest(**{**BUILD, "size": (64, 96)}, data="streets:2@64x96:train", max_drop=0.5, out=tmp_path)
+    with pytest.raises(CheckFailed, match=r"--max-drop 0\.5 with all layers in float: allow \d+$"):
+        build(request)
+    assert not list(tmp_path.glob("enet*"))
 
 
 def test_layers_that_dominate_stay_in_float_unless_all_is_asked_in_int8(tmp_path: Path) -> None:

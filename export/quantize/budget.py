@@ -18,7 +18,7 @@ def within(
     Layers are kept by the noise that each brings against what it costs: its share of the work, and being one of them.
     How many it takes is found by doubling and halving, each time on the labels; then those that cost most are given
     back as far as the labels allow. More layers in float are not always less loss, so what is returned was measured and
-    is within the budget, but a smaller set may exist.
+    a smaller set within the budget may exist. It is beyond the budget only where that is so with all layers in float.
     """
     lost = drop(())
     if lost <= budget:
