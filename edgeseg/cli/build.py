@@ -49,7 +49,9 @@ def build(
     ] = False,
     max_drop: Annotated[
         float | None,
-        typer.Option(metavar="POINTS", help="Of mIoU or AP that int8 may lose: layers stay in float until it holds."),
+        typer.Option(
+            metavar="POINTS", help="Of mIoU or AP that int8 may lose: layers stay in float until each engine holds it."
+        ),
     ] = None,
     labels: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Images with labels for --max-drop; those of --data by default.")
