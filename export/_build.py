@@ -53,6 +53,7 @@ Quantized = tuple[ir.Model, Tensors, dict[str, Any]]  # the graph, its golden ou
 BALANCE = 16  # frames that tell the channels' ranges and means
 TELLING = 2  # frames that tell the layers' noise
 FAINT = 0.001  # noise relative to the answer, 30 dB, below which int8 is left as it is
+LEFT = 2 / 3  # of the noise, at most, with layers in float: where they take less away they are not worth their work
 GRAPH = "graph"  # stands for targets whose engines cannot run here
 MARGIN = 0.5  # of a budget: what the graph may lose of it, as engines round on their own besides
 
@@ -63,8 +64,8 @@ class BuildRequest:
     the other, both to the variant's. ``classes`` is a number or the classes themselves; by default the
     checkpoint's number, named by ``data`` where it fits. ``calibrator`` as ``edgeseg.export.quantize.calibrators`` has
     them; with ``cache`` what calibration frames showed is kept for the next build (docs/int8.md). int8 leaves layers in
-    float that bring much of its noise for little of the work, unless ``all_int8``. ``max_drop`` is how many points of
-    mIoU or AP int8 may lose on the images of ``labels``, by default those of ``data``: layers stay in float as far as
+    float where few bring much of its noise, unless ``all_int8``. ``max_drop`` is how many points of mIoU or AP int8 may
+    lose on the images of ``labels``, by default those of ``data``: layers stay in float as far as
     that takes in every target's engine."""
 
     model: str
@@ -219,12 +220,17 @@ class _Build:
             return found
         levels = self._least_levels()
         try:
-            if noise(found.graph, found.quantized(levels, found.floats), self._telling()) <= FAINT:
+            whole = self._noise(found, levels)
+            if whole <= FAINT:
                 return found
-            return found.with_floats(dominant(self.sensitivity(found, levels)))
+            some = found.with_floats(dominant(self.sensitivity(found, levels)))
+            return some if self._noise(some, levels) <= LEFT * whole else found
         except NoCounterpart as error:
             self.progress.note(f"no layer is left in float, since the noise of each is not known: {error}")
             return found
+
+    def _noise(self, found: Calibrated, levels: int) -> float:
+        return noise(found.graph, found.quantized(levels, found.floats), self._telling())
 
     def _within_budget(self, found: Calibrated, allowed: float) -> Calibrated:
         """With so many more layers in float that the budget holds."""

@@ -21,7 +21,7 @@ from edgeseg.artifact import load
 from edgeseg.cli import _status
 from edgeseg.datasets import Sample, open_dataset
 from edgeseg.errors import CheckFailed, InputError
-from edgeseg.export import BuildRequest, build
+from edgeseg.export import BuildRequest, _build, build
 from edgeseg.export._exact import Exact
 from edgeseg.export._score import LabelScore, points
 from edgeseg.export.capture import capture
@@ -232,16 +232,21 @@ def test_a_budget_that_no_layers_in_float_keep_is_told(tmp_path: Path, monkeypat
     assert not list(tmp_path.glob("enet*"))
 
 
-def test_layers_that_dominate_stay_in_float_unless_all_is_asked_in_int8(tmp_path: Path) -> None:
+def test_layers_that_dominate_stay_in_float_unless_all_is_asked_in_int8_or_they_take_little_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = []
-    for all_int8 in (False, True):
-        more: dict[str, Any] = {"data": "streets:8@96x128:train", "all_int8": all_int8}
-        entry = load(build(BuildRequest(**BUILD, **more, out=tmp_path / str(all_int8)))[0]).manifest.calibration
+    for name, more in (("some", {}), ("asked", {"all_int8": True}), ("little", {})):
+        if name == "little":
+            monkeypatch.setattr(_build, "LEFT", 0.0)
+        request = BuildRequest(**{**BUILD, "data": "streets:8@96x128:train", **more}, out=tmp_path / name)
+        entry = load(build(request)[0]).manifest.calibration
         assert entry is not None
         found.append(entry)
-    assert 0 < len(found[0]["float_layers"]) < 50 and found[1]["float_layers"] == {}
-    assert all(why == WHY or " of the noise for " in why for why in found[0]["float_layers"].values())
-    assert found[0]["noise_db"]["logits"] > found[1]["noise_db"]["logits"] + 2
+    some, asked, little = found
+    assert 0 < len(some["float_layers"]) < 50 and asked["float_layers"] == little["float_layers"] == {}
+    assert all(why == WHY or " of the noise for " in why for why in some["float_layers"].values())
+    assert some["noise_db"]["logits"] > asked["noise_db"]["logits"] + 2
 
 
 @pytest.mark.parametrize(
