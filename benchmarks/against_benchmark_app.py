@@ -27,6 +27,7 @@ import numpy as np
 from edgeseg.artifact import Artifact, load
 from edgeseg.benchmarks import latency
 from edgeseg.errors import EdgesegError, InputError
+from edgeseg.selfcheck import environment
 
 BENCHMARK_APP = "from openvino.tools.benchmark.main import main; main()"
 TURN_S = 0.5
@@ -92,7 +93,7 @@ def turn_about(commands: Sequence[Sequence[str]]) -> list[Done]:
     try:
         for command in commands:
             process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=latency.environment()
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
             )
             process.send_signal(signal.SIGSTOP)
             processes.append(process)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import subprocess
 import sys
 import time
@@ -37,6 +36,7 @@ from edgeseg.runtimes import Engine, open_artifact
 from edgeseg.runtimes._runtime import Outputs
 from edgeseg.runtimes._selftest import selftest
 from edgeseg.runtimes.crf import DenseCrf, refined
+from edgeseg.selfcheck import environment
 
 LEAST_FRAMES = 30
 STAGE_S = 0.05
@@ -124,11 +124,6 @@ def command(
     chosen = ["--least", str(least), *(["--crf"] if crf else []), *(f"--also={name}" for name in also)]
     chosen += [] if threads is None else ["--threads", str(threads)]
     return [sys.executable, "-m", "edgeseg.benchmarks.latency", str(path), "--seconds", str(seconds), *chosen]
-
-
-def environment() -> dict[str, str]:
-    """This process's environment, with this process's import path."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
 
 def answer(path: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

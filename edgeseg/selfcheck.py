@@ -33,18 +33,6 @@ def selfcheck(folder: Path, name: str) -> None:
         raise CheckFailed(f"{name} failed its self-check and was not kept: {said.replace(str(folder), name)}")
 
 
-def outputs(folder: Path, file: Path) -> dict[str, NDArray[Any]]:
-    """What the artifact in ``folder`` gives for its golden frame, in a fresh process that leaves it in ``file``.
-
-    Raises:
-        CheckFailed: it does not open there, or ends in a crash.
-    """
-    if reason := _fails(folder, str(file)):
-        raise CheckFailed(reason)
-    with np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
 @contextmanager
 def answering(folder: Path) -> Iterator[Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]]:
     """The artifact in ``folder`` opened in a fresh process that answers frames uint8 H×W×3 with its outputs, until this
@@ -57,7 +45,7 @@ def answering(folder: Path) -> Iterator[Callable[[NDArray[np.uint8]], dict[str, 
     with tempfile.TemporaryFile() as said:
         command = [*_command(folder), SERVE]
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=_environment()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=environment()
         )
         assert process.stdin is not None and process.stdout is not None
         send, pipe = process.stdin, process.stdout
@@ -90,9 +78,8 @@ def receive(pipe: IO[bytes], spec: TensorSpec) -> NDArray[Any]:
     return np.frombuffer(content, dtype).reshape(spec.shape)
 
 
-def _fails(folder: Path, *arguments: str) -> str | None:
-    command = [*_command(folder), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+def _fails(folder: Path) -> str | None:
+    done = subprocess.run(_command(folder), capture_output=True, text=True, env=environment(), check=False)
     return _last(done.stderr, done.returncode) if done.returncode else None
 
 
@@ -100,7 +87,8 @@ def _command(folder: Path) -> list[str]:
     return [sys.executable, "-m", "edgeseg.runtimes", str(folder)]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """This process's environment, with this process's import path."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
 

@@ -23,7 +23,7 @@ from edgeseg.export.passes._rewrite import array, clean
 from edgeseg.export.quantize.plan import ACTIVATIONS, COMPUTE
 from edgeseg.manifest import Manifest
 from edgeseg.metrics import sqnr_db
-from edgeseg.selfcheck import outputs
+from edgeseg.selfcheck import answering
 from edgeseg.spec import TensorSpec
 
 WRONG_DB = 20.0  # a saturating kernel gives 18 at one convolution; rounding alone leaves 30 and more for many layers
@@ -121,7 +121,8 @@ class _Search:
             )
             (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
             try:
-                return sqnr_db(want, outputs(folder, Path(temporary) / "outputs.npz")[NAME])
+                with answering(folder) as answer:
+                    return sqnr_db(want, answer(self._frame[0])[NAME])
             except CheckFailed:
                 return -np.inf
 

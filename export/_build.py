@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,8 @@ class BuildRequest:
     checkpoint's number, named by ``data`` where it fits. ``calibrator`` as ``edgeseg.export.quantize.calibrators`` has
     them; with ``cache`` what calibration frames showed is kept for the next build (docs/int8.md). int8 leaves layers in
     float where few bring much of its noise, unless ``all_int8``. ``max_drop`` is how many points of mIoU or AP int8 may
-    lose on the images of ``labels``, by default those of ``data``: layers stay in float as far as
-    that takes in every target's engine."""
+    lose on the images of ``labels``, by default those of ``data``: layers stay in float as far as that takes in every
+    target's engine."""
 
     model: str
     weights: str | Path | None = None
@@ -243,12 +244,13 @@ class _Build:
 
         def drop(keep: Sequence[str]) -> float:
             some, lost = found.with_floats(dict.fromkeys(keep, "")), dict[str, float]()
+            quantized = cache(lambda levels: some.quantized(levels, some.floats))
             for name, target in self._int8_targets():
                 here = self._runs_here(target)
                 judged = name if here else GRAPH
                 if judged in lost:
                     continue
-                model = some.quantized(target.weight_levels(), some.floats)
+                model = quantized(target.weight_levels())
                 with self._engine(name, target, model) if here else nullcontext(Exact(model).answer) as answer:
                     what = f"int8, {judged}, {len(some.floats)} layers in float"
                     lost[judged] = reference - self._points(what, answer, data)

@@ -25,6 +25,7 @@ from edgeseg.benchmarks.figures import bound, figures, histogram, percentiles
 from edgeseg.benchmarks.latency import bench
 from edgeseg.errors import ArtifactError, CheckFailed, InputError
 from edgeseg.manifest import Manifest, ModelEntry, Weights
+from edgeseg.selfcheck import environment
 from edgeseg.spec import ClassSpec, Preprocess, TensorSpec
 
 CLASSES = tuple(ClassSpec(f"class {i}", (i, i, i)) for i in range(8))
@@ -136,7 +137,7 @@ def test_the_measuring_process_loads_neither_torch_nor_onnx(small: Path) -> None
         "print([m for m in ('torch', 'onnx', 'onnx_ir', 'PIL', 'edgeseg.export') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(small)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=latency.environment())
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     assert done.stdout.strip() == "[]", done.stderr
 
 

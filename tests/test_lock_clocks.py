@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.benchmarks.latency import environment
 from edgeseg.benchmarks.lock_clocks import locked
 from edgeseg.errors import InputError
+from edgeseg.selfcheck import environment
 
 FILES = {
     "devices/system/cpu/cpufreq/policy0/scaling_governor": "schedutil",

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from edgeseg.benchmarks.latency import environment
+from edgeseg.selfcheck import environment
 from tests.targets import RUNNABLE
 
 TARGETS = tuple(str(p.values[0]) for p in RUNNABLE if not p.marks)

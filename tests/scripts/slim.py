@@ -35,10 +35,8 @@ print(json.dumps({"sizes": sizes, "python": sys.version.split()[0]}))
 IMPORT = """
 import time
 wall, cpu = time.perf_counter(), time.process_time()
-import numpy
-numpy_cpu = time.process_time() - cpu
 import edgeseg.runtimes
-print(time.perf_counter() - wall, time.process_time() - cpu, numpy_cpu)
+print(time.perf_counter() - wall, time.process_time() - cpu)
 """
 SELFTEST = f"""
 import sys
@@ -56,15 +54,13 @@ class CannotInstall(Exception):
 class Slim:
     """``packages``: megabytes of each package, edgeseg's among them, without bytecode; ``import_s``: the median of
     ``IMPORTS`` processes for ``edgeseg.runtimes`` with NumPy; ``import_cpu_s``: the processor's seconds in the quickest
-    of them, which others on the machine disturb least, and ``numpy_cpu_s`` NumPy's of them; ``selftest``: what the
-    golden frame gave."""
+    of them, which others on the machine disturb least; ``selftest``: what the golden frame gave."""
 
     extra: str
     python: str
     packages: dict[str, float]
     import_s: float
     import_cpu_s: float
-    numpy_cpu_s: float
     selftest: dict[str, float]
 
     @property
@@ -114,9 +110,9 @@ def measure(extra: str, wheel: Path, artifact: Path, work: Path, python: str = s
     found = json.loads(_run([inside, "-c", LIST]))
     selftest = json.loads(_run([inside, "-c", SELFTEST, str(artifact)]))
     times = [[float(t) for t in _run([inside, "-c", IMPORT]).split()] for _ in range(IMPORTS)]
-    wall, cpu, numpy_cpu = zip(*times, strict=True)
+    wall, cpu = zip(*times, strict=True)
     sizes = {name: size / MB for name, size in found["sizes"].items()}
-    return Slim(extra, found["python"], sizes, statistics.median(wall), min(cpu), min(numpy_cpu), selftest)
+    return Slim(extra, found["python"], sizes, statistics.median(wall), min(cpu), selftest)
 
 
 def _run(command: list[str]) -> str:
