@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,3 +182,67 @@ def test_an_interrupted_write_leaves_the_old_artifact(folder: Path, interruption
         write_half()
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
     assert [p.name for p in folder.parent.iterdir()] == ["artifact"]
+
+
+# An interruption at any point
+
+
+def _interrupt(action: Callable[[], None], after: int) -> bool:
+    """Whether ``action`` was interrupted: in ours between any two instructions, elsewhere between any two lines."""
+    left = after
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename == artifact.__file__:
+            frame.f_trace_opcodes = True
+        left -= event in ("line", "opcode")  # a generator that is interrupted as it yields would never resume
+        if left == 0:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    except (KeyboardInterrupt, OSError):  # shutil.rmtree, interrupted, may close twice and say so
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def _write_file(path: Path) -> None:
+    artifact.write_whole(path, "new")
+
+
+def _write_folder(path: Path) -> None:
+    with artifact.whole_folder(path) as temporary:
+        (temporary / "file").write_text("new")
+
+
+def _content(path: Path) -> str | None:
+    return (path / "file" if path.is_dir() else path).read_text() if path.exists() else None
+
+
+@pytest.mark.parametrize("write", [_write_file, _write_folder])
+@pytest.mark.parametrize("before", [None, "old"])
+def test_ctrl_c_leaves_the_old_or_the_new_wherever_it_comes(
+    write: Callable[[Path], None], before: str | None, tmp_path: Path
+) -> None:
+    seen = set()
+    for after in range(1, 10**6):
+        folder = tmp_path / str(after)
+        folder.mkdir()
+        path = folder / "kept"
+        if before is not None:
+            write(path)
+            (path / "file" if path.is_dir() else path).write_text(before)
+        was_interrupted = _interrupt(partial(write, path), after)
+        gc.collect(0)  # the frames that the tracing holds: a generator that nobody will resume ends with them
+        seen.add(_content(path))
+        assert {entry.name for entry in folder.iterdir()} <= {"kept"}
+        if not was_interrupted:
+            break
+    assert seen == {before, "new"}
+    assert after > 50

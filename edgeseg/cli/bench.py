@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeseg.artifact import load
+from edgeseg.artifact import load, write_whole
 from edgeseg.cli._output import finite, number, print_json, print_table
 from edgeseg.cli._progress import progress
 from edgeseg.cli._runs import identity
@@ -105,10 +105,7 @@ def _keep(runs: list[dict[str, Any]], out: Path) -> None:
     from edgeseg.benchmarks.report import write_report
     from edgeseg.benchmarks.tables import write_tables
 
-    out.mkdir(parents=True, exist_ok=True)
-    part = out / ".results.json.part"
-    part.write_text(encoding.dumps(finite({"schema": 1, "runs": runs}), indent=1) + "\n", encoding="utf-8")
-    part.replace(out / "results.json")
+    write_whole(out / "results.json", encoding.dumps(finite({"schema": 1, "runs": runs}), indent=1) + "\n")
     write_tables(runs, out)
     write_report(runs, [], out / "report.html")
 

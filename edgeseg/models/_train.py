@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +46,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from edgeseg.artifact import whole_file
 from edgeseg.datasets import Dataset, Sample
 from edgeseg.progress import Progress, Silent
 from edgeseg.spec import Preprocess
@@ -147,17 +147,13 @@ def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str], ha
     state = {k: v.contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     if half:
         state = {k: v.half() if _is_kernel(v) else v for k, v in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file(state, part, dict(metadata))
-    part.chmod(0o644)  # safetensors lets only the owner read
-    os.replace(part, path)
+    with whole_file(path) as part:
+        save_file(state, part, dict(metadata))
 
 
 def _save_state(path: Path, state: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    with whole_file(path) as part:
+        torch.save(state, part)
 
 
 def train(
