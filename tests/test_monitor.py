@@ -67,8 +67,10 @@ def test_it_watches_until_the_end(tmp_path: Path) -> None:
     start = time.perf_counter()
     with Monitor(tmp_path, every_s=0.05) as watch:
         time.sleep(0.3)
+        while len(watch.states) < 4 and time.perf_counter() < start + 10:  # on a busy machine its turn may be late
+            time.sleep(0.01)
     stop = time.perf_counter()
-    assert 4 <= len(watch.states) <= 8
+    assert 4 <= len(watch.states) <= 2 + (stop - start) / 0.05
     assert start <= watch.states[0].clock <= watch.states[-1].clock <= stop
     assert series(watch.states, start, stop)["clocks_mhz"] == {}
     assert monitor.EVERY_S == 0.2
