@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,17 @@ settings.load_profile("edgeseg")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Calibrations are kept apart from the user's."""
     os.environ["EDGESEG_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_captures() -> Iterator[None]:
+    """A build in a test's own process captures a network that was captured before no second time."""
+    from edgeseg.export.capture import capture
+    from tests.captures import remembered
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgeseg.export._build.capture", remembered(capture))
+        yield
 
 
 @pytest.fixture(scope="session")

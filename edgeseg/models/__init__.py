@@ -126,7 +126,12 @@ def load(
 
 def fitting(module_file: ModelFile, state: Mapping[str, Tensor], classes: int, chosen: Sequence[Variant]) -> Variant:
     """The one of ``chosen`` that ``state`` fits best; the first of several that fit alike."""
-    return min(chosen, key=lambda v: _weights.misfit(_shapes(module_file, classes, v), state))
+    misfits = []
+    for variant in chosen:
+        misfits.append(_weights.misfit(_shapes(module_file, classes, variant), state))
+        if misfits[-1] == 0:
+            break
+    return chosen[misfits.index(min(misfits))]
 
 
 def _shapes(module_file: ModelFile, classes: int, variant: Variant) -> nn.Module:
