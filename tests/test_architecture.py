@@ -41,8 +41,9 @@ def test_the_runtimes_load_no_heavy_package() -> None:
 
 
 def test_the_runtimes_import_in_a_third_of_a_second() -> None:
-    """Of CPU time, which other work on the machine does not stretch; most of it is NumPy's."""
-    code = "import time; t = time.process_time(); import edgeseg.runtimes; print(time.process_time() - t)"
+    """Of the importing thread's CPU time, which other work on the machine does not stretch; most of it is NumPy's,
+    whose other threads only spin: 0.10 s here, in 0.10 s, of a process's 0.18."""
+    code = "import time; t = time.thread_time(); import edgeseg.runtimes; print(time.thread_time() - t)"
     assert min(float(python(code).stdout) for _ in range(5)) < 0.3
 
 
