@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from edgeseg.errors import DeviceError, EdgesegError, InputError
 from edgeseg.runtimes._health import Health
@@ -20,14 +20,26 @@ PAUSE_S = 1.0  # between two attempts to open again
 T = TypeVar("T")
 
 
+class _Call(Generic[T]):
+    """What is made of a runtime, and the session that it is in."""
+
+    def __init__(self, function: Callable[[Runtime], T]) -> None:
+        self.function, self.begun = function, False
+        self.session: _Session | None = None
+
+    @property
+    def is_inside(self) -> bool:
+        return self.session is not None and self in self.session.calls
+
+
 class _Session:
     """One opening of the engine: a runtime and the calls in it, by when they began. The last call out of a retired
     one closes it: closing what a call is in would hang as well, or crash."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime, self.retired = runtime, False
-        self.calls: dict[object, float] = {}
-        self.given_up: set[object] = set()
+        self.calls: dict[_Call[Any], float] = {}
+        self.given_up: set[_Call[Any]] = set()
 
     def waited_for(self) -> bool:
         """Whether somebody still waits for a call in it."""
@@ -41,7 +53,9 @@ class Life:
     def __init__(self, runtime: Runtime, target: str, watchdog: float | None = None) -> None:
         self.reopen: Callable[[], Runtime] | None = None
         self._target, self._limit, self._workers = target, watchdog, Workers()
-        self._changed, self._recovering = threading.Condition(), threading.Lock()
+        # Ctrl-C can come between what a Condition's own ``with`` does, which is Python, but not within a lock's.
+        self._lock, self._recovering = threading.RLock(), threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._session: _Session | None = _Session(runtime)
         self._sessions = {self._session}  # that and retired ones with calls in them
         self._closed, self._retry_at = False, 0.0
@@ -73,19 +87,17 @@ class Life:
 
     def call(self, function: Callable[[Runtime], T]) -> T:
         """What ``function`` makes of the runtime; once more where the engine failed and was opened again."""
-        session: _Session | None = None
+        first = _Call(function)
         try:
-            session, key = self._enter()
-            return self._guarded(session, key, function)
+            return self._answer(first)
         except DeviceError:
             if self.reopen is None:
                 raise
-        self._recover(session)
-        session, key = self._enter()
-        return self._guarded(session, key, function)
+        self._recover(first.session)
+        return self._answer(_Call(function))
 
     def health(self, dropped: int = 0) -> Health:
-        with self._changed:
+        with self._lock:
             began = [start for session in self._sessions for start in session.calls.values()]
             return Health(
                 state="closed" if self._closed else "failed" if self._session is None else "ready",
@@ -103,7 +115,7 @@ class Life:
     def close(self) -> None:
         """Wait for frames that run, and close; idempotent. Raises DeviceError: they do not come back; the engine is
         closed when they do."""
-        with self._changed:
+        with self._lock:
             session, self._session, self._closed = self._session, None, True
             ended = session is None or self._changed.wait_for(lambda: not session.waited_for(), CLOSE_S)
         self._workers.close()
@@ -112,34 +124,40 @@ class Life:
         if not ended:
             raise DeviceError(f"target {self._target}: frames still run {CLOSE_S:g} s after close")
 
-    def _enter(self) -> tuple[_Session, object]:
-        key = object()
-        with self._changed:
+    def _answer(self, call: _Call[T]) -> T:
+        """What ``call`` gives. Wherever Ctrl-C ends it, nobody waits for it any more."""
+        try:
+            self._enter(call)
+            if self._limit is None:
+                return self._inside(call)
+            return self._workers.call(lambda: self._inside(call), self._limit)
+        except Overdue:
+            with self._lock:
+                self._overdue += 1
+            raise self._noted(f"target {self._target} did not come back within {self._limit:g} s") from None
+        finally:
+            if call.is_inside:
+                self._abandon(call)
+
+    def _enter(self, call: _Call[Any]) -> None:
+        with self._lock:
             if self._closed:
                 raise InputError("this engine is closed: open the artifact again")
             if self._session is None:
                 raise DeviceError(self._last_error or "this engine failed")
-            self._session.calls[key] = time.monotonic()
-            return self._session, key
+            call.session = self._session
+            call.session.calls[call] = time.monotonic()
 
-    def _guarded(self, session: _Session, key: object, function: Callable[[Runtime], T]) -> T:
-        if self._limit is None:
-            return self._inside(session, key, function)
-        try:
-            return self._workers.call(lambda: self._inside(session, key, function), self._limit)
-        except Overdue:
-            with self._changed:
-                if key in session.calls:
-                    session.given_up.add(key)
-                self._overdue += 1
-                self._changed.notify_all()
-            raise self._noted(f"target {self._target} did not come back within {self._limit:g} s") from None
-
-    def _inside(self, session: _Session, key: object, function: Callable[[Runtime], T]) -> T:
+    def _inside(self, call: _Call[T]) -> T:
         """The call itself, where it may hang."""
+        assert call.session is not None
         came_back = False
+        with self._lock:
+            if not call.is_inside:
+                raise Overdue  # its caller left before it could begin
+            call.begun = True
         try:
-            result = function(session.runtime)
+            result = call.function(call.session.runtime)
             came_back = True
             return result
         except InputError:
@@ -151,18 +169,34 @@ class Life:
             line = " ".join(str(error).split()) or type(error).__name__
             raise self._noted(f"target {self._target} failed on a frame: {line}") from error
         finally:
-            with self._changed:
-                del session.calls[key]
-                self._frames += came_back and key not in session.given_up
-                session.given_up.discard(key)
-                if self._closed:
-                    self._changed.notify_all()
-                last = session.retired and not session.calls
-            if last:
-                self._end(session)
+            self._leave(call, came_back)
+
+    def _leave(self, call: _Call[Any], came_back: bool) -> None:
+        session = call.session
+        assert session is not None
+        with self._lock:
+            del session.calls[call]
+            self._frames += came_back and call not in session.given_up
+            session.given_up.discard(call)
+            if self._closed:
+                self._changed.notify_all()
+            last = session.retired and not session.calls
+        if last:
+            self._end(session)
+
+    def _abandon(self, call: _Call[Any]) -> None:
+        """Of a caller who leaves with ``call`` inside: it is over, unless it goes on in its worker."""
+        assert call.session is not None
+        with self._lock:
+            works = self._limit is not None and call.begun and call.is_inside
+            if works:
+                call.session.given_up.add(call)
+                self._changed.notify_all()
+            elif call.is_inside:
+                self._leave(call, came_back=False)
 
     def _noted(self, line: str) -> DeviceError:
-        with self._changed:
+        with self._lock:
             self._errors += 1
             self._last_error = line
         return DeviceError(line)
@@ -170,7 +204,7 @@ class Life:
     def _recover(self, failed: _Session | None) -> None:
         """Open again in place of ``failed``, unless another thread has. Raises DeviceError where that fails too."""
         with self._recovering:
-            with self._changed:
+            with self._lock:
                 if self._closed or self._session is not failed:
                     return
                 self._session = None
@@ -184,7 +218,7 @@ class Life:
             except Exception as error:
                 self._retry_at = time.monotonic() + PAUSE_S
                 raise self._noted(f"{reason}; opened again: {error}" if failed else str(error)) from error
-            with self._changed:
+            with self._lock:
                 closed = self._closed
                 if not closed:
                     self._session = _Session(runtime)
@@ -212,13 +246,13 @@ class Life:
             raise DeviceError(f"target {self._target} did not open again within {REOPEN_S:g} s") from None
 
     def _retire(self, session: _Session) -> None:
-        with self._changed:
+        with self._lock:
             session.retired, idle = True, not session.calls
         if idle:
             self._end(session)
 
     def _end(self, session: _Session) -> None:
-        with self._changed:
+        with self._lock:
             self._sessions.discard(session)
         if self._closed:
             session.runtime.close()

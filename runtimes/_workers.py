@@ -48,14 +48,16 @@ class _Worker:
 
     def call(self, function: Callable[[], Any], seconds: float) -> Any:
         answer = _Answer()
-        self._jobs.put((function, answer))
-        if not answer.there.wait(seconds):
+        try:
+            self._jobs.put((function, answer))
+            if not answer.awaited.acquire(timeout=seconds):
+                raise Overdue
+            if answer.error is not None:
+                raise answer.error
+            return answer.value
+        except BaseException:  # Ctrl-C among them
             self.end()  # once the call is back
-            raise Overdue
-        if answer.error is not None:
-            self.end()
-            raise answer.error
-        return answer.value
+            raise
 
     def end(self) -> None:
         self._jobs.put(None)
@@ -63,7 +65,8 @@ class _Worker:
 
 class _Answer:
     def __init__(self) -> None:
-        self.there, self.value = threading.Event(), None
+        self.awaited, self.value = threading.Lock(), None  # free once it is there; Ctrl-C can break an Event's wait
+        self.awaited.acquire()
         self.error: BaseException | None = None
 
 
@@ -74,5 +77,5 @@ def _work(jobs: SimpleQueue[tuple[Callable[[], Any], _Answer] | None]) -> None:
             answer.value = function()
         except BaseException as error:
             answer.error = error
-        answer.there.set()
+        answer.awaited.release()
         del job, function, answer  # frames and answers are not kept until the next one

@@ -457,3 +457,12 @@ def test_the_embedding_example_runs(page: str, folders: dict[str, Path]) -> None
     }
     exec(code.replace(path, str(folders["openvino"])), names)
     assert names["labels"].dtype == np.uint8 and (len(planned) == 1) == (page == "docs/runtime.md")
+
+
+@pytest.mark.parametrize("watchdog", [(), ("5",)])
+def test_ctrl_c_leaves_no_call_behind_that_closing_would_wait_for(watchdog: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "tests.scripts.interrupted_calls", "2000", *watchdog]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    left, closing_s = map(float, done.stdout.split())
+    assert left == 0 and closing_s < 5
